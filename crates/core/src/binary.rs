@@ -1,0 +1,1 @@
+//! CloudEvents in binary mode (`cloudEvents_*` headers), to and from the canonical envelope.

@@ -1,0 +1,1 @@
+//! CloudEvents in JSON, to and from the canonical envelope.

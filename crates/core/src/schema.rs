@@ -1,0 +1,1 @@
+//! Schemas: types from `.proto` files, JSON to and from Protobuf.

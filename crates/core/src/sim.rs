@@ -1,0 +1,1 @@
+//! The disk that crashes on command, for crash-state tests.
