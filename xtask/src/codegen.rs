@@ -3,8 +3,9 @@
 //! Compiled by protox, so nobody needs `protoc`. `--check` changes nothing and fails where the
 //! committed code is stale.
 
+use crate::root;
 use anyhow::{Context, Result, bail};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// What is generated: files in `proto/`, the folder they go to, packages that live elsewhere.
 const TARGETS: &[(&[&str], &str, &[(&str, &str)])] = &[
@@ -62,11 +63,4 @@ fn place(made: &Path, committed: &Path, check: bool) -> Result<()> {
     std::fs::create_dir_all(committed.parent().context("no folder")?)?;
     std::fs::write(committed, text)?;
     Ok(())
-}
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("xtask lies in the root")
-        .to_owned()
 }
