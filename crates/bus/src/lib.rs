@@ -15,10 +15,13 @@
 //!
 //! What is not promised: order across queues, order after a requeue, exactly-once delivery.
 
+pub mod memory;
 pub mod message;
+mod tags;
 pub mod topology;
 
 pub use annals_core::{Error, ErrorKind, Result};
+pub use memory::MemoryBus;
 pub use message::{Delivery, Message, Outcome, Settle, Tags};
 pub use topology::{Binding, Exchange, ExchangeKind, Queue, Topology};
 

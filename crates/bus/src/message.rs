@@ -1,6 +1,6 @@
 //! What goes onto a bus and what comes off it.
 
-use annals_core::{Error, Properties};
+use annals_core::{Error, ErrorKind, Properties};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -43,6 +43,14 @@ impl Outcome {
             Outcome::Failed(error) => Err(error),
         }
     }
+}
+
+/// The error of a mandatory message that reached no queue.
+pub(crate) fn no_queue(exchange: &str, routing_key: &str) -> Error {
+    Error::new(
+        ErrorKind::NotFound,
+        format!("no queue is bound to exchange {exchange:?} for routing key {routing_key:?}"),
+    )
 }
 
 /// A message as a consumer gets it.

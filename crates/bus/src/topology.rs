@@ -8,6 +8,11 @@
 //! Every service publishes to the bus's top-level exchange; it hangs its own exchange below, and
 //! its queues below that, so that who listens to what is read off the bindings.
 
+use annals_core::{Error, Result, names};
+
+/// Longest name of an exchange or queue, in bytes.
+const NAME_BYTES_MAX: usize = 127;
+
 /// Exchanges, queues and bindings to declare together.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Topology {
@@ -120,6 +125,32 @@ impl Topology {
             queues: vec![Queue::durable(queue)],
             bindings,
         }
+    }
+}
+
+impl Topology {
+    /// Checks the names: what a bus can hold, said before anything is sent.
+    pub fn check(&self) -> Result<()> {
+        let exchanges = self.exchanges.iter().map(|e| ("exchange", &e.name));
+        let queues = self.queues.iter().map(|q| ("queue", &q.name));
+        for (what, name) in exchanges.chain(queues) {
+            if name.starts_with("amq.") {
+                return Err(Error::invalid(format!(
+                    "{what} {name:?} starts with amq., which is the bus's own"
+                )));
+            }
+            names::check(what, name, NAME_BYTES_MAX)?;
+        }
+        for binding in &self.bindings {
+            if binding.key.len() > names::SHORT_BYTES_MAX {
+                return Err(Error::invalid(format!(
+                    "the key of a binding of {} is over {} bytes",
+                    binding.source,
+                    names::SHORT_BYTES_MAX
+                )));
+            }
+        }
+        Ok(())
     }
 }
 
