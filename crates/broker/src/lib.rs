@@ -1,1 +1,3 @@
-//! placeholder
+//! AMQP 0-9-1 in one process: the zero-install bus, on one durable log.
+
+pub mod log;
