@@ -1,0 +1,181 @@
+//! The engine's inbox: commands, and the bounded queue they wait in.
+
+use crate::core::spec::{
+    BindingSpec, ConsumeSpec, ExchangeSpec, QueueInfo, QueueSpec, Refusal, Settlement,
+};
+use crate::message::{Delivered, Publish};
+use crate::outbox::{Outbox, Taken};
+use parking_lot::{Condvar, Mutex};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Semaphore, oneshot};
+
+/// What the engine is asked to do.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Open {
+        session: u64,
+        outbox: Arc<Outbox>,
+    },
+    Gone {
+        session: u64,
+    },
+    Publish {
+        session: u64,
+        channel: u16,
+        batch: Vec<Publish>,
+    },
+    Settle {
+        session: u64,
+        channel: u16,
+        batch: Vec<Settlement>,
+    },
+    Taken {
+        session: u64,
+        taken: Vec<Taken>,
+        done: Vec<Taken>,
+    },
+    Call {
+        session: u64,
+        call: Call,
+        reply: Reply,
+    },
+    Close {
+        reply: Option<oneshot::Sender<()>>,
+    },
+}
+
+pub(crate) type Reply = oneshot::Sender<Result<Answer, Refusal>>;
+
+/// A request that has an answer.
+#[derive(Debug)]
+pub(crate) enum Call {
+    DeclareExchange(ExchangeSpec),
+    DeleteExchange {
+        name: String,
+        if_unused: bool,
+    },
+    Bind(BindingSpec),
+    Unbind(BindingSpec),
+    DeclareQueue(QueueSpec),
+    DeleteQueue {
+        name: String,
+        if_unused: bool,
+        if_empty: bool,
+    },
+    PurgeQueue {
+        name: String,
+    },
+    Consume(ConsumeSpec),
+    Cancel {
+        channel: u16,
+        consumer_tag: String,
+    },
+    Get {
+        channel: u16,
+        queue: String,
+        no_ack: bool,
+    },
+    CloseChannel {
+        channel: u16,
+    },
+}
+
+/// The answer to a [`Call`].
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Done,
+    Queue(QueueInfo),
+    Count(u32),
+    Got(Option<(Delivered, u32)>),
+}
+
+/// The bounded queue between sessions and the engine.
+#[derive(Debug)]
+pub(crate) struct Commands {
+    state: Mutex<Waiting>,
+    wake: Condvar,
+    /// One permit per byte.
+    room: Semaphore,
+    bytes_max: usize,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    commands: Vec<Command>,
+    bytes: usize,
+    ended: bool,
+}
+
+impl Commands {
+    pub(crate) fn new(bytes_max: u32) -> Self {
+        Self {
+            state: Mutex::default(),
+            wake: Condvar::new(),
+            room: Semaphore::new(bytes_max as usize),
+            bytes_max: bytes_max as usize,
+        }
+    }
+
+    /// Waits for room, then sends. After the engine's end the command is dropped, and with it its
+    /// reply.
+    pub(crate) async fn send(&self, cost: usize, command: Command) {
+        // A command larger than the whole queue takes all of it.
+        let cost = (cost + 64).min(self.bytes_max);
+        // Closed with the engine: then nobody drains, and nothing waits.
+        let Ok(permit) = self.room.acquire_many(cost as u32).await else {
+            return;
+        };
+        permit.forget();
+        self.push(cost, command);
+    }
+
+    /// Sends past the bound: for the few commands that free more than they take.
+    pub(crate) fn send_now(&self, command: Command) {
+        self.push(0, command);
+    }
+
+    /// Takes all that waits, into `commands`, or waits for something, at most `timeout`. With
+    /// `!wait` it takes what is there.
+    pub(crate) fn drain(&self, commands: &mut Vec<Command>, wait: bool, timeout: Option<Duration>) {
+        let mut state = self.state.lock();
+        while wait && state.commands.is_empty() {
+            match timeout {
+                Some(timeout) => {
+                    self.wake.wait_for(&mut state, timeout);
+                    break;
+                }
+                None => self.wake.wait(&mut state),
+            }
+        }
+        std::mem::swap(&mut state.commands, commands);
+        let bytes = std::mem::take(&mut state.bytes);
+        drop(state);
+        self.room.add_permits(bytes);
+    }
+
+    /// The engine has ended: whatever waits or comes is dropped.
+    pub(crate) fn end(&self) {
+        self.room.close();
+        let mut state = self.state.lock();
+        state.ended = true;
+        let dropped = std::mem::take(&mut state.commands);
+        drop(state);
+        drop(dropped);
+    }
+
+    fn push(&self, cost: usize, command: Command) {
+        let mut state = self.state.lock();
+        if state.ended {
+            drop(state);
+            return;
+        }
+        state.bytes += cost;
+        state.commands.push(command);
+        let first = state.commands.len() == 1;
+        drop(state);
+        if first {
+            self.wake.notify_one();
+        }
+    }
+}

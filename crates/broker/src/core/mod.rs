@@ -1,0 +1,3 @@
+//! Pure, deterministic state of the broker: no I/O, no clock.
+
+pub(crate) mod spec;
