@@ -2,7 +2,9 @@
 //!
 //! Standard names where they exist (CloudEvents 1.0 and its documented extensions), ours otherwise.
 
-use crate::{Error, Result};
+use crate::envelope::cloud_event::cloud_event_attribute_value::Attr;
+use crate::{Error, Result, event, header, names, range};
+use base64::{Engine as _, prelude::BASE64_STANDARD as BASE64};
 
 /// The entity the event is about.
 pub const SUBJECT: &str = "subject";
@@ -56,4 +58,38 @@ pub fn check_name(name: &str) -> Result<()> {
         )));
     }
     Ok(())
+}
+
+/// The value of an attribute that is given as text: `time` becomes a timestamp, `dataschema` a
+/// URI, every other stays text. Text has no control characters.
+pub fn parse_text(name: &str, text: impl Into<String>) -> Result<Attr> {
+    let text = text.into();
+    match name {
+        TIME => range::rfc3339(&text)
+            .map(event::timestamp_value)
+            .ok_or_else(|| Error::invalid(format!("time {text:?} is not RFC 3339"))),
+        // An empty extension attribute is allowed; what must not be empty is checked elsewhere.
+        _ if text.is_empty() => Ok(Attr::CeString(text)),
+        _ => {
+            names::check(&format!("attribute {name}"), &text, usize::MAX)?;
+            Ok(match name {
+                DATA_SCHEMA => Attr::CeUri(text),
+                _ => Attr::CeString(text),
+            })
+        }
+    }
+}
+
+/// An attribute's value as CloudEvents writes it in text: RFC 3339 for timestamps, base64 for
+/// bytes.
+pub fn to_text(name: &str, value: &Attr) -> Result<String> {
+    Ok(match value {
+        Attr::CeBoolean(v) => v.to_string(),
+        Attr::CeInteger(v) => v.to_string(),
+        Attr::CeString(v) | Attr::CeUri(v) | Attr::CeUriRef(v) => v.clone(),
+        Attr::CeBytes(v) => BASE64.encode(v),
+        Attr::CeTimestamp(v) => header::timestamp(v.seconds, v.nanos)
+            .map_err(|e| e.context(format_args!("attribute {name}")))?
+            .to_string(),
+    })
 }
