@@ -17,12 +17,14 @@
 
 pub mod memory;
 pub mod message;
+pub mod publisher;
 mod tags;
 pub mod topology;
 
 pub use annals_core::{Error, ErrorKind, Result};
 pub use memory::MemoryBus;
 pub use message::{Delivery, Message, Outcome, Settle, Tags};
+pub use publisher::{Holder, PublishError, PublishReceipt, Publisher, PublisherOptions};
 pub use topology::{Binding, Exchange, ExchangeKind, Queue, Topology};
 
 use async_trait::async_trait;

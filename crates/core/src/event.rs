@@ -170,6 +170,11 @@ impl EventBuilder {
         Ok(self.set(name, value))
     }
 
+    /// Whether an attribute is set.
+    pub fn has(&self, name: &str) -> bool {
+        self.envelope.attributes.contains_key(name)
+    }
+
     /// A payload in Protobuf.
     #[must_use]
     pub fn protobuf(self, payload: impl Into<Bytes>) -> Self {
