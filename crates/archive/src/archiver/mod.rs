@@ -1,0 +1,1 @@
+//! From the archive queue to the ledger, then the ack.
