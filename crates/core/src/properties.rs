@@ -257,6 +257,11 @@ impl<'a> Fields<'a> {
     pub fn new(table: &'a [u8]) -> Self {
         Self { rest: table }
     }
+
+    /// The encoded fields not walked yet.
+    pub fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
 }
 
 impl<'a> Iterator for Fields<'a> {
