@@ -15,6 +15,8 @@
 //!
 //! What is not promised: order across queues, order after a requeue, exactly-once delivery.
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
 pub mod memory;
 pub mod message;
 pub mod publisher;
