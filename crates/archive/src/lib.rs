@@ -39,6 +39,7 @@ pub mod wire {
 }
 
 pub use annals_core::{Error, ErrorKind, Result};
+pub use archiver::Archiver;
 pub use bucket::Bucket;
 pub use ledger::{Ledger, Position};
 pub use record::RecordRef;

@@ -3,6 +3,8 @@
 //! The few operations both can do, with the meaning the archive's safety rests on: what `create`
 //! says is made is whole and durable, and no name is ever made twice.
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod directory;
 mod store;
 

@@ -19,6 +19,14 @@ pub struct RawFrame {
 }
 
 impl RawFrame {
+    /// An empty frame that will be filled: takes its memory at once, and no more as it grows.
+    pub fn with_full_capacity() -> Self {
+        Self {
+            bytes: Vec::with_capacity(FRAME_RAW_BYTES),
+            ..Self::default()
+        }
+    }
+
     /// Appends a record; `header` is that of its event. `scratch` is any buffer, reused.
     ///
     /// Allocates only as the frame's own buffers grow.

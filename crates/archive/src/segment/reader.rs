@@ -107,6 +107,18 @@ impl FrameDecoder {
     ///
     /// Takes no more memory than the index states, and no more than [`FRAME_RAW_BYTES_MAX`].
     pub fn decode(&mut self, frame: &wire::Frame, compressed: &[u8]) -> Result<Bytes> {
+        let mut raw = Vec::new();
+        self.decode_into(frame, compressed, &mut raw)?;
+        Ok(raw.into())
+    }
+
+    /// [`FrameDecoder::decode`] into a buffer that is used again; what it held is dropped.
+    pub fn decode_into(
+        &mut self,
+        frame: &wire::Frame,
+        compressed: &[u8],
+        raw: &mut Vec<u8>,
+    ) -> Result<()> {
         if compressed.len() as u64 != frame.length || crc32c::crc32c(compressed) != frame.crc32c {
             return Err(damaged("the checksum of a frame does not match"));
         }
@@ -116,14 +128,15 @@ impl FrameDecoder {
         {
             return Err(damaged("the length of a frame is not what its index says"));
         }
-        let mut raw = Vec::with_capacity(frame.raw_length as usize);
+        raw.clear();
+        raw.reserve_exact(frame.raw_length as usize);
         self.context
-            .decompress_to_buffer(compressed, &mut raw)
+            .decompress_to_buffer(compressed, raw)
             .map_err(|e| damaged("a frame does not decompress").caused_by(e))?;
         if raw.len() as u64 != frame.raw_length {
             return Err(damaged("a frame decompresses to another length"));
         }
-        Ok(raw.into())
+        Ok(())
     }
 }
 
