@@ -94,7 +94,7 @@ pub fn validate(header: &Header<'_>) -> Result<()> {
     }
 }
 
-/// Checks the text that a scan leaves unchecked: attribute names, other attributes, `text_data`.
+/// Checks the text that a scan leaves unchecked: attribute names and values, payload.
 fn check_text(bytes: &[u8]) -> Result<()> {
     for (name, value) in crate::header::attributes(bytes) {
         let name = std::str::from_utf8(name)
@@ -106,7 +106,7 @@ fn check_text(bytes: &[u8]) -> Result<()> {
             return Err(Error::invalid(format!("attribute {name} is not UTF-8")));
         }
     }
-    Ok(())
+    crate::header::check_text(bytes)
 }
 
 /// Makes an envelope: required attributes first, then what else is known, then [`build`].

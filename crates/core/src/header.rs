@@ -2,9 +2,11 @@
 //!
 //! [`Header::scan`] is what every hot path (bus, archiver, reader, replay) knows of an event. It
 //! accepts what a Protobuf decoder accepts, in the decoder's sense (last value of a repeated
-//! field wins, unknown fields are skipped), with two documented differences, both checked
+//! field wins, unknown fields are skipped), with documented differences, all checked
 //! against `prost` by a differential fuzz target: text that is not surfaced here is not checked to
-//! be UTF-8, and a payload of several `proto_data` fields, which a decoder would merge, is refused.
+//! be UTF-8, and a payload of several `proto_data` fields, which a decoder would merge, is refused;
+//! and so is a `time` that Protobuf does not allow, and an attribute under another wire type than
+//! a message's, which `prost` would read as if it had the right one.
 //! [`crate::Event::parse`] adds what makes an envelope valid CloudEvents.
 //!
 //! Wire numbers are those of `proto/cloudevents/v1/cloudevents.proto`.
@@ -364,6 +366,40 @@ fn check_any(bytes: &[u8]) -> Result<()> {
         } = field
         {
             return Err(malformed("proto_data"));
+        }
+    }
+    Ok(())
+}
+
+/// Checks all text of an envelope that [`Header::scan`] accepted, also what a later field
+/// replaces: what passes, a Protobuf decoder accepts.
+pub(crate) fn check_text(bytes: &[u8]) -> Result<()> {
+    each_field(bytes, |number, value| match number {
+        5 => each_field(value, |number, value| match number {
+            1 => text(value).map(drop),
+            2 => each_field(value, |number, value| match number {
+                3 | 5 | 6 => text(value).map(drop),
+                _ => Ok(()),
+            }),
+            _ => Ok(()),
+        }),
+        7 => text(value).map(drop),
+        8 => each_field(value, |number, value| match number {
+            1 => text(value).map(drop),
+            _ => Ok(()),
+        }),
+        _ => Ok(()),
+    })
+}
+
+/// Visits the length-delimited fields of a message.
+fn each_field(bytes: &[u8], mut visit: impl FnMut(u32, &[u8]) -> Result<()>) -> Result<()> {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let (field, after) = take_field(rest)?;
+        rest = after;
+        if let Wire::Bytes(value) = field.wire {
+            visit(field.number, value)?;
         }
     }
     Ok(())
