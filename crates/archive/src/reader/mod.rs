@@ -1,0 +1,166 @@
+//! From the ledger back to events: [`Archive`].
+//!
+//! ```text
+//!  Selection ──► ledger entries ──► segments ──► frames ──► records ──► Batch
+//!               (types, times)     (index: types, times,   (header)    (in order of arrival,
+//!                                   subjects)                           duplicates left out)
+//! ```
+//!
+//! - [`batch`](Batch) — the events of one ledger entry, in place
+//! - [`stream`](Events) — the batches, read ahead and decoded in parallel
+//! - [`count`](Archive::count), [`get`](Archive::get) — how many, and one by (source, id)
+//! - [`damage`](Damage) — what is found damaged is named and never served
+//!
+//! What is not promised: order of event time. Order is that of the ledger, and within an entry
+//! that of arrival; so is that of one subject, across types.
+
+mod batch;
+mod count;
+mod damage;
+mod decode;
+mod get;
+mod load;
+mod plan;
+mod stream;
+
+#[cfg(test)]
+pub(crate) mod fixture;
+#[cfg(test)]
+mod tests;
+
+pub use batch::{Batch, EventRef, Location};
+pub use damage::{Damage, OnDamage};
+pub use get::Found;
+pub use stream::Events;
+
+pub(crate) use decode::{Pool, Wanted};
+pub(crate) use load::fetch_whole;
+pub(crate) use plan::{Plan, time_of};
+pub(crate) use stream::{Source, blocking};
+
+use crate::Bucket;
+use crate::index::Index;
+use crate::ledger::{Ledger, Position};
+use annals_core::{Result, Selection};
+use std::sync::Arc;
+
+/// How to read.
+#[derive(Debug, Clone)]
+pub struct ReadOptions {
+    /// Whether later copies of an event are read too. Without them, a lagging index is brought up
+    /// to the pinned position in memory first.
+    pub duplicates: bool,
+    /// First ledger entry; 0 and 1 are the first there is.
+    pub from_position: Position,
+    /// Last ledger entry; at most the pinned one.
+    pub to_position: Option<Position>,
+    /// Threads that decompress.
+    pub parallelism: usize,
+    /// What to do about damage.
+    pub on_damage: OnDamage,
+}
+
+impl Default for ReadOptions {
+    fn default() -> Self {
+        Self {
+            duplicates: false,
+            from_position: Position(0),
+            to_position: None,
+            parallelism: 2,
+            on_damage: OnDamage::Stop,
+        }
+    }
+}
+
+/// The archive of one bus, read-only, pinned at one position of its ledger: all that is asked of
+/// it is asked of the same history, until [`Archive::refresh`].
+#[derive(Debug)]
+pub struct Archive {
+    ledger: Ledger,
+    pinned: Position,
+    pool: Arc<Pool>,
+    index: tokio::sync::Mutex<Option<Arc<Index>>>,
+}
+
+impl Archive {
+    /// Opens the archive of a bus and pins the last ledger entry.
+    pub async fn open(bucket: Arc<dyn Bucket>, bus: &str) -> Result<Self> {
+        Ok(Self::at(Ledger::open(bucket, bus).await?))
+    }
+
+    /// The archive of a ledger, pinned at its head.
+    pub fn at(ledger: Ledger) -> Self {
+        Self {
+            pinned: ledger.head(),
+            ledger,
+            pool: Arc::default(),
+            index: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// The pinned position.
+    pub fn position(&self) -> Position {
+        self.pinned
+    }
+
+    /// Its ledger.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Pins the last ledger entry there is now.
+    pub async fn refresh(&mut self) -> Result<Position> {
+        self.pinned = self.ledger.refresh().await?;
+        Ok(self.pinned)
+    }
+
+    /// Reads what is selected, in ledger order.
+    pub async fn select(&self, selection: &Selection, options: &ReadOptions) -> Result<Events> {
+        let index = match options.duplicates {
+            true => None,
+            false => Some(self.index(options.on_damage).await?),
+        };
+        let wanted = Wanted {
+            plan: Plan::new(selection),
+            check_headers: options.on_damage == OnDamage::Report,
+        };
+        let source = self.source(index);
+        Ok(Events::start(
+            source,
+            Arc::new(wanted),
+            options,
+            self.pinned,
+            false,
+        ))
+    }
+
+    /// The index at the pinned position: the stored one, its missing end made up in memory.
+    ///
+    /// A stored index that is damaged is an error that names the object: [`Index::rebuild`] makes
+    /// it anew.
+    pub async fn index(&self, on_damage: OnDamage) -> Result<Arc<Index>> {
+        let mut kept = self.index.lock().await;
+        let mut index = match &*kept {
+            Some(index) if index.position() >= self.pinned => return Ok(index.clone()),
+            Some(index) => Index::clone(index),
+            None => {
+                let bucket = self.ledger.bucket().clone();
+                Index::open_overlay(bucket, self.ledger.bus()).await?
+            }
+        };
+        index
+            .catch_up_to(&self.ledger, self.pinned, on_damage)
+            .await?;
+        let index = Arc::new(index);
+        *kept = Some(index.clone());
+        Ok(index)
+    }
+
+    fn source(&self, index: Option<Arc<Index>>) -> Source {
+        Source {
+            ledger: self.ledger.clone(),
+            pool: self.pool.clone(),
+            index,
+        }
+    }
+}
