@@ -4,11 +4,23 @@
 //!
 //! - this file — the words: [`Lsn`], [`LogConfig`], [`Entry`], [`Recovery`], [`Room`], [`LogStats`]
 //! - `writer` — [`Log`]: append, commit, snapshot, release
-//! - `reader` — [`LogReader`]: payloads by position, from the tail in memory or from the disk
+//! - `reader`, `tail` — [`LogReader`]: payloads by position, from memory or from the disk
+//! - `format` — the bytes: segment headers, group headers, records
+//! - `recover`, `replay` — what a directory holds, read back at start
+//! - `pool`, `snapshot`, `files` — spare segments, snapshot files, names in the directory
 //!
 //! The bytes and the rules of recovery: docs/formats/broker-log.md.
 
+mod files;
+mod format;
+mod pool;
 mod reader;
+mod recover;
+mod replay;
+mod snapshot;
+mod tail;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub use reader::LogReader;

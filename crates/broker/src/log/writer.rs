@@ -1,168 +1,482 @@
 //! [`Log`]: append, commit, snapshot, release.
 
-use super::{Entry, LogConfig, LogReader, LogStats, Lsn, Recovery, Room, SegmentInfo};
-use annals_core::disk::{Access, DiskFile};
+use super::files::Files;
+use super::format::{
+    GROUP_HEADER, Group, KIND_RELEASE, PAYLOAD_MAX, SEGMENT_HEADER, encode_record, record_bytes,
+};
+use super::pool::{Pool, Spare};
+use super::reader::Source;
+use super::recover::{Recovered, recover};
+use super::{Entry, LogConfig, LogReader, LogStats, Lsn, Recovery, Room, SegmentInfo, snapshot};
+use annals_core::disk::DiskFile;
 use annals_core::{Disk, Error, ErrorKind, Result};
 use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+/// An open group longer than this is written in parts, so that its memory is bounded.
+const PART_MAX: usize = 4 << 20;
+
 /// A durable sequence of records, written by one thread.
-#[derive(Debug)]
 pub struct Log {
-    file: Arc<dyn DiskFile>,
-    group: Vec<u8>,
-    pending: Vec<(Lsn, Bytes)>,
-    end: u32,
+    files: Files,
     config: LogConfig,
-    reader: LogReader,
+    source: Arc<Source>,
+    pool: Pool,
+    /// The segment being written.
+    active: Spare,
+    /// Where the segment before it ends.
+    base: Lsn,
+    /// What of the active segment was written.
+    written: u32,
+    /// The open part: room for a group header, then records. Empty if there is none.
+    part: Vec<u8>,
+    /// Written, not yet committed, so not yet for readers.
+    uncommitted: Vec<(Lsn, Bytes)>,
+    /// Files with writes that were not synced.
+    unsynced: Vec<Arc<dyn DiskFile>>,
+    /// Everything before this is durable.
+    durable: Lsn,
+    /// Where the segments before the active one end.
+    sealed: BTreeMap<u32, u32>,
+    released: Released,
+    damaged: BTreeSet<u32>,
+    /// Oldest first: the two that are kept.
+    snapshots: Vec<(Lsn, u64)>,
     stats: LogStats,
-    poisoned: bool,
+    failure: Option<String>,
+    _lock: Box<dyn Send + Sync>,
+}
+
+/// Released segments on their way out.
+#[derive(Debug, Default)]
+struct Released {
+    /// Their release is in the open group.
+    appended: Vec<u32>,
+    /// Their release is durable.
+    durable: BTreeSet<u32>,
+}
+
+impl std::fmt::Debug for Log {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Log")
+            .field("dir", &self.files.dir)
+            .field("end", &self.end())
+            .finish()
+    }
 }
 
 impl Log {
     /// Locks `dir` and replays what it holds, in order, to `visit`.
+    ///
+    /// Fails with `Conflict` if another has the log open, `Corrupt` if nothing of it can be read.
+    /// A torn end is cut; what is damaged before it is reported and kept.
     pub fn open(
         disk: Arc<dyn Disk>,
         dir: &Path,
         config: LogConfig,
         visit: &mut dyn FnMut(Entry<'_>),
     ) -> Result<(Self, Recovery)> {
-        disk.create_dir_all(dir)?;
-        let path = dir.join("0000000001.seg");
-        let file = match disk.open(&path, Access::ReadWrite) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => disk.create(&path)?,
-            other => other?,
+        config.check()?;
+        let files = Files {
+            disk,
+            dir: dir.to_owned(),
         };
-        let reader = LogReader {
-            records: Arc::default(),
-        };
-        let mut recovery = Recovery::default();
-        let mut end = 64;
-        let mut head = [0; 12];
-        while file.read_exact_at(&mut head, u64::from(end)).is_ok() {
-            let len = u32::from_le_bytes([head[0], head[1], head[2], head[3]]);
-            let mut payload = vec![0; len as usize];
-            if file
-                .read_exact_at(&mut payload, u64::from(end) + 12)
-                .is_err()
-                || crc32c::crc32c(&payload).to_le_bytes() != head[4..8]
-            {
-                break;
+        let lock = files.lock().map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => {
+                let message = format!("log {} is open in another process", dir.display());
+                Error::new(ErrorKind::Conflict, message)
             }
-            let lsn = Lsn::new(1, end);
-            visit(Entry::Record(lsn, head[8], &payload));
-            reader.records.write().insert(lsn, payload.into());
-            recovery.records += 1;
-            end += 12 + len;
-        }
-        recovery.end = Lsn::new(1, end);
-        let log = Self {
-            file,
-            group: Vec::new(),
-            pending: Vec::new(),
-            end,
-            config,
-            reader,
-            stats: LogStats::default(),
-            poisoned: false,
-        };
+            _ => Error::from(error).context(format!("log {}", dir.display())),
+        })?;
+        let mut found = recover(&files, &config, visit)
+            .map_err(|error| error.context(format!("log {}", dir.display())))?;
+        let recovery = std::mem::take(&mut found.recovery);
+        let mut log = Self::resume(files, config, found, recovery.end, lock)?;
+        log.pool.start()?;
         Ok((log, recovery))
     }
 
-    /// Adds a record to the open group and returns where it will lie. `kind` is 1 to 255.
+    fn resume(
+        files: Files,
+        config: LogConfig,
+        found: Recovered,
+        end: Lsn,
+        lock: Box<dyn Send + Sync>,
+    ) -> Result<Self> {
+        let used = found.sealed.len() + usize::from(found.last.is_some());
+        let pool = Pool::new(
+            files.clone(),
+            found.salt,
+            &config,
+            found.spares,
+            used,
+            found.next,
+        );
+        pool.set_snapshot_bytes(found.snapshots.iter().map(|(_, bytes)| bytes).sum());
+        let (active, base, written) = match found.last {
+            Some((last, base)) => (last, base, end.offset()),
+            None => (pool.take().ok_or_else(no_room)?, end, SEGMENT_HEADER),
+        };
+        let source = Arc::new(Source::new(
+            files.clone(),
+            found.salt,
+            config.tail_bytes_max,
+        ));
+        source.segments.write().extend(found.sealed.keys().copied());
+        source.segments.write().insert(active.number);
+        pool.top_up();
+        Ok(Self {
+            durable: Lsn::new(active.number, written),
+            files,
+            config,
+            source,
+            pool,
+            active,
+            base,
+            written,
+            part: Vec::new(),
+            uncommitted: Vec::new(),
+            unsynced: Vec::new(),
+            sealed: found.sealed,
+            released: Released::default(),
+            damaged: found.damaged,
+            snapshots: found.snapshots,
+            stats: LogStats::default(),
+            failure: None,
+            _lock: lock,
+        })
+    }
+
+    /// Adds a record to the open group and returns where it will lie. `kind` is 1 to 255; the
+    /// payload is `parts`, one after the other.
     ///
     /// Fails with `Unavailable` if there is no room, and adds nothing.
     pub fn append(&mut self, kind: u8, parts: &[&[u8]]) -> Result<Lsn> {
-        self.check()?;
-        let payload = parts.concat();
-        let lsn = Lsn::new(1, self.end + self.group.len() as u32);
-        self.group
-            .extend_from_slice(&(payload.len() as u32).to_le_bytes());
-        self.group
-            .extend_from_slice(&crc32c::crc32c(&payload).to_le_bytes());
-        self.group.extend_from_slice(&[kind, 0, 0, 0]);
-        self.group.extend_from_slice(&payload);
-        self.pending.push((lsn, payload.into()));
-        self.stats.records += 1;
-        Ok(lsn)
+        if kind == KIND_RELEASE {
+            return Err(Error::invalid("log record of kind 0"));
+        }
+        self.add(kind, parts)
     }
 
     /// Bytes that can be appended without taking more of the disk.
     pub fn room(&self) -> Room {
-        let used = u64::from(self.end) + self.group.len() as u64;
-        let publish = self.config.disk_bytes_max.saturating_sub(used);
-        Room {
-            publish,
-            reserve: u64::from(self.config.segment_bytes),
+        let supply = self.pool.supply();
+        let each = u64::from(self.config.segment_bytes - SEGMENT_HEADER) - GROUP_HEADER as u64;
+        let used = self.written as usize + self.part.len().max(GROUP_HEADER);
+        let left = u64::from(self.config.segment_bytes).saturating_sub(used as u64);
+        let spares = (supply.ready + supply.coming) as u64;
+        match spares {
+            // The reserve has been broken into.
+            0 => Room {
+                publish: 0,
+                reserve: left,
+            },
+            _ => Room {
+                publish: left + (spares - 1) * each,
+                reserve: each,
+            },
         }
     }
 
-    /// Writes the open group and, if `durable`, makes it and all before it durable. An error is
-    /// final: every later call fails.
+    /// Writes the open group and, if `durable`, makes it and all before it durable, with one sync
+    /// (two where the group crosses into the next segment). An error is final: what was not
+    /// committed may or may not be there at the next start, and every later call fails.
     pub fn commit(&mut self, durable: bool) -> Result<()> {
         self.check()?;
-        let written = self.file.write_all_at(&self.group, u64::from(self.end));
-        let written = written.and_then(|()| {
-            if durable {
-                self.file.sync_data()
-            } else {
-                Ok(())
+        let any = !self.part.is_empty() || !self.uncommitted.is_empty();
+        self.write_part(false)?;
+        if durable {
+            self.sync()?;
+        }
+        if any {
+            self.stats.groups += 1;
+            let mut tail = self.source.tail.write();
+            for (start, bytes) in self.uncommitted.drain(..) {
+                tail.push(start, bytes);
             }
-        });
-        self.poisoned = written.is_err();
-        written?;
-        self.end += self.group.len() as u32;
-        self.stats.bytes += self.group.len() as u64;
-        self.stats.groups += 1;
-        self.stats.fsyncs += u64::from(durable);
-        self.group.clear();
-        self.reader.records.write().extend(self.pending.drain(..));
+        }
+        if durable {
+            self.released
+                .durable
+                .extend(self.released.appended.drain(..));
+            self.recycle()?;
+        }
+        self.pool.top_up();
         Ok(())
     }
 
     /// A reader of what was committed.
     pub fn reader(&self) -> LogReader {
-        self.reader.clone()
+        LogReader {
+            source: self.source.clone(),
+        }
     }
 
     /// Stores the state as of the last commit; records before it are not replayed again.
-    pub fn write_snapshot(&mut self, _state: &[u8]) -> Result<()> {
-        self.check()
+    ///
+    /// Fails with `Unavailable`, and changes nothing, if the disk has no room.
+    pub fn write_snapshot(&mut self, state: &[u8]) -> Result<()> {
+        self.check()?;
+        self.sync()?;
+        let position = Lsn::new(self.active.number, self.written);
+        if self
+            .snapshots
+            .last()
+            .is_some_and(|(newest, _)| *newest == position)
+        {
+            return Ok(());
+        }
+        let used: Vec<u32> = self.segments().map(|segment| segment.number).collect();
+        match snapshot::write(&self.files, self.source.salt, position, &used, state) {
+            Ok(bytes) => self.snapshots.push((position, bytes)),
+            Err(error) if is_full(&error) => return Err(no_room().caused_by(error)),
+            Err(error) => return Err(self.fail(error)),
+        }
+        while self.snapshots.len() > 2 {
+            let (oldest, _) = self.snapshots.remove(0);
+            let removed = self.files.disk.remove(&self.files.snapshot(oldest));
+            removed.map_err(|error| self.fail(error))?;
+        }
+        self.pool
+            .set_snapshot_bytes(self.snapshots.iter().map(|(_, bytes)| bytes).sum());
+        self.stats.snapshots += 1;
+        self.recycle()
     }
 
-    /// The segments that hold records, in order.
+    /// The segments that hold records, in order, without those released.
     pub fn segments(&self) -> impl Iterator<Item = SegmentInfo> {
-        std::iter::once(SegmentInfo {
-            number: 1,
-            bytes: self.end,
+        let released = |number| {
+            self.released.appended.contains(number) || self.released.durable.contains(number)
+        };
+        let sealed = self
+            .sealed
+            .iter()
+            .filter(move |(number, _)| !released(number));
+        let sealed = sealed.map(|(&number, &bytes)| SegmentInfo {
+            number,
+            bytes,
+            sealed: true,
+        });
+        let active = SegmentInfo {
+            number: self.active.number,
+            bytes: self.written + self.part.len() as u32,
             sealed: false,
-        })
+        };
+        sealed.chain([active])
     }
 
-    /// Tells that no record of `segment` is needed. It is recycled once the release is durable
-    /// and the segment lies before the kept snapshots. Doing so twice is no error.
-    pub fn release(&mut self, _segment: u32) -> Result<()> {
-        self.check()
-    }
-
-    /// What was done so far.
-    pub fn stats(&self) -> LogStats {
-        self.stats
-    }
-
-    /// Commits what is open and marks the log as closed in order.
-    pub fn close(mut self) -> Result<()> {
-        self.commit(true)
-    }
-
-    fn check(&self) -> Result<()> {
-        if self.poisoned {
-            return Err(Error::new(
-                ErrorKind::Closed,
-                "log stopped after a disk error",
-            ));
+    /// Tells that no record of `segment` is needed any more. It is recycled once that is durable
+    /// and it lies before the kept snapshots; before the newest only, where the disk is short of
+    /// room. A damaged segment is kept. Doing so twice is no error.
+    pub fn release(&mut self, segment: u32) -> Result<()> {
+        self.check()?;
+        if segment >= self.active.number {
+            return Err(Error::invalid(format!(
+                "log segment {segment} is not sealed"
+            )));
+        }
+        let known = self.released.durable.contains(&segment)
+            || self.released.appended.contains(&segment)
+            || !self.sealed.contains_key(&segment);
+        if !known {
+            self.add(KIND_RELEASE, &[&segment.to_le_bytes()])?;
+            self.released.appended.push(segment);
         }
         Ok(())
     }
+
+    /// What was done since the log was opened, and what it holds.
+    pub fn stats(&self) -> LogStats {
+        let supply = self.pool.supply();
+        LogStats {
+            segments: self.sealed.len() as u32 + 1,
+            spares: supply.ready as u32,
+            disk_bytes: supply.disk_bytes,
+            ..self.stats
+        }
+    }
+
+    /// Commits what is open and marks the log as closed in order, so that the next start knows
+    /// that all of it was durable.
+    pub fn close(mut self) -> Result<()> {
+        self.commit(true)?;
+        if self.written as usize + GROUP_HEADER <= self.config.segment_bytes as usize {
+            self.part.resize(GROUP_HEADER, 0);
+            self.write_part(true)?;
+            self.sync()?;
+        }
+        Ok(())
+    }
+
+    fn end(&self) -> Lsn {
+        Lsn::new(self.active.number, self.written + self.part.len() as u32)
+    }
+
+    fn check(&self) -> Result<()> {
+        match &self.failure {
+            None => Ok(()),
+            Some(failure) => {
+                let message = format!("log stopped after a disk error: {failure}");
+                Err(Error::new(ErrorKind::Closed, message))
+            }
+        }
+    }
+
+    /// Stops the log for good.
+    fn fail(&mut self, error: io::Error) -> Error {
+        tracing::error!(%error, "log stopped");
+        self.failure = Some(error.to_string());
+        Error::from(error).context("log")
+    }
+
+    fn add(&mut self, kind: u8, parts: &[&[u8]]) -> Result<Lsn> {
+        self.check()?;
+        let len: usize = parts.iter().map(|part| part.len()).sum();
+        if len > self.config.message_bytes_max as usize {
+            let max = self.config.message_bytes_max;
+            return Err(Error::invalid(format!(
+                "log record of {len} bytes; at most {max}"
+            )));
+        }
+        let bytes = record_bytes(len);
+        let used = self.written as usize + self.part.len().max(GROUP_HEADER);
+        if used + bytes > self.config.segment_bytes as usize {
+            self.roll()?;
+        } else if self.part.len() + bytes > PART_MAX {
+            self.write_part(false)?;
+        }
+        if self.part.is_empty() {
+            self.part.resize(GROUP_HEADER, 0);
+        }
+        let lsn = self.end();
+        encode_record(&mut self.part, self.source.salt, lsn, kind, parts);
+        self.stats.records += 1;
+        Ok(lsn)
+    }
+
+    /// Goes on in the next segment.
+    fn roll(&mut self) -> Result<()> {
+        let next = self.pool.take().ok_or_else(no_room)?;
+        self.write_part(false)?;
+        self.base = Lsn::new(self.active.number, self.written);
+        self.sealed.insert(self.active.number, self.written);
+        self.source.segments.write().insert(next.number);
+        self.active = next;
+        self.written = SEGMENT_HEADER;
+        Ok(())
+    }
+
+    /// Writes the open part, if there is one.
+    fn write_part(&mut self, closed: bool) -> Result<()> {
+        if self.part.is_empty() {
+            return Ok(());
+        }
+        let like_this = self.part.len().clamp(4096, PART_MAX);
+        let mut part = std::mem::replace(&mut self.part, Vec::with_capacity(like_this));
+        let lsn = Lsn::new(self.active.number, self.written);
+        let len = part.len() as u32;
+        let group = Group {
+            len,
+            closed,
+            durable: self.durable,
+            base: self.base,
+        };
+        part[..GROUP_HEADER].copy_from_slice(&group.encode(self.source.salt, lsn));
+        let written = self.active.file.write_all_at(&part, self.written.into());
+        written.map_err(|error| self.fail(error))?;
+        if !self
+            .unsynced
+            .last()
+            .is_some_and(|file| Arc::ptr_eq(file, &self.active.file))
+        {
+            self.unsynced.push(self.active.file.clone());
+        }
+        self.written += len;
+        self.stats.bytes += u64::from(len);
+        self.uncommitted.push((lsn, part.into()));
+        Ok(())
+    }
+
+    /// Makes everything written durable.
+    fn sync(&mut self) -> Result<()> {
+        for file in std::mem::take(&mut self.unsynced) {
+            file.sync_data().map_err(|error| self.fail(error))?;
+            self.stats.fsyncs += 1;
+        }
+        self.durable = Lsn::new(self.active.number, self.written);
+        Ok(())
+    }
+
+    /// Gives released segments back that no kept snapshot needs to be followed by.
+    fn recycle(&mut self) -> Result<()> {
+        let Some((newest, _)) = self.snapshots.last() else {
+            return Ok(());
+        };
+        let supply = self.pool.supply();
+        let pressed = supply.ready + supply.coming < self.config.spare_segments as usize;
+        let older = self
+            .snapshots
+            .iter()
+            .rev()
+            .nth(1)
+            .map_or(0, |(older, _)| older.segment());
+        let horizon = if pressed { newest.segment() } else { older };
+        self.damaged.extend(self.source.damaged.lock().iter());
+        let gone = |number: &&u32| !self.damaged.contains(number);
+        let gone: Vec<u32> = self
+            .released
+            .durable
+            .range(..horizon)
+            .filter(gone)
+            .copied()
+            .collect();
+        for number in gone {
+            self.released.durable.remove(&number);
+            self.sealed.remove(&number);
+            self.source.forget(number);
+            self.stats.released += 1;
+            self.pool
+                .recycle(number)
+                .map_err(|error| self.fail(error))?;
+        }
+        Ok(())
+    }
+}
+
+impl LogConfig {
+    fn check(&self) -> Result<()> {
+        let overhead = SEGMENT_HEADER as usize + 2 * GROUP_HEADER + record_bytes(0);
+        let least = overhead + record_bytes(self.message_bytes_max as usize);
+        if self.message_bytes_max >= PAYLOAD_MAX || (self.segment_bytes as usize) < least {
+            let (segment, message) = (self.segment_bytes, self.message_bytes_max);
+            return Err(Error::invalid(format!(
+                "log segments of {segment} bytes cannot hold messages of {message}"
+            )));
+        }
+        let segments = u64::from(self.spare_segments) + 1;
+        if self.spare_segments == 0
+            || self.disk_bytes_max < segments * u64::from(self.segment_bytes)
+        {
+            return Err(Error::invalid(format!(
+                "log of at most {} bytes cannot hold {segments} segments",
+                self.disk_bytes_max
+            )));
+        }
+        Ok(())
+    }
+}
+
+fn no_room() -> Error {
+    Error::new(ErrorKind::Unavailable, "no room on the disk for the log")
+}
+
+fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind as Io;
+    matches!(
+        error.kind(),
+        Io::StorageFull | Io::QuotaExceeded | Io::FileTooLarge
+    )
 }
