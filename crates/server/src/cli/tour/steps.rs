@@ -1,0 +1,345 @@
+//! The steps of the tour between start and stop; each checks its own result.
+
+use super::figures::Figures;
+use crate::cli::Context;
+use crate::cli::publish::{FileOptions, FileReport, connect, publish_file};
+use crate::exit::{Exit, Failure, Result, at_path};
+use crate::history::{History, Stats};
+use crate::ingest::Ingest;
+use crate::output::{bytes_text, grouped};
+use crate::platform::{Parts, Platform};
+use annals_core::{Event, Selection, Subject, frame};
+use futures::StreamExt;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+
+const SAMPLE: &[u8] = include_bytes!(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../../examples/vcs/events-5000.jsonl.zst"
+));
+const SCHEMAS: [(&str, &str); 2] = [
+    (
+        "vcs/v1/commit_pushed.proto",
+        include_str!(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../examples/vcs/vcs/v1/commit_pushed.proto"
+        )),
+    ),
+    (
+        "vcs/v1/tag_created.proto",
+        include_str!(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../examples/vcs/vcs/v1/tag_created.proto"
+        )),
+    ),
+];
+
+/// Takes them all.
+pub(super) async fn take(
+    platform: &Platform,
+    dir: &Path,
+    from: Option<PathBuf>,
+    figures: &mut Figures,
+    context: &Context,
+) -> Result<()> {
+    let parts = platform.parts();
+    let schemas = SCHEMAS.map(|(name, text)| (name.to_owned(), text.to_owned()));
+    let stored = parts.push_schemas(schemas.into()).await?;
+    let types = parts.ingest().catalog().types().count();
+    figures.step(
+        "schema",
+        format!("{types} types described by revision {}", stored.revision),
+    );
+
+    let path = match from {
+        Some(path) => path,
+        None => write_sample(dir)?,
+    };
+    // What the publisher sends, made apart from it: what comes back is compared with this.
+    let expected = Expected::read(&path, &parts.ingest())?;
+    figures.step(
+        "read",
+        format!(
+            "{} events of {} subjects",
+            grouped(expected.count()),
+            expected.subjects.len()
+        ),
+    );
+
+    publish(platform, &path, &expected, figures).await?;
+    archive(parts, &expected, figures).await?;
+    verify(parts, figures).await?;
+    replay_file(parts, dir, &expected, figures).await?;
+    replay_subject(parts, &expected, figures).await?;
+    publish_again(platform, &path, &expected, figures).await?;
+    context.say("every byte that was published came back");
+    Ok(())
+}
+
+fn write_sample(dir: &Path) -> Result<PathBuf> {
+    let path = dir.join("events-5000.jsonl.zst");
+    std::fs::write(&path, SAMPLE).map_err(at_path(&path))?;
+    Ok(path)
+}
+
+async fn publish(
+    platform: &Platform,
+    path: &Path,
+    expected: &Expected,
+    figures: &mut Figures,
+) -> Result<()> {
+    let report = publish_over_amqp(platform, path).await?;
+    agree("events published", report.published, expected.count())?;
+    agree("bytes published", report.bytes, expected.bytes())?;
+    figures.events(
+        "publish",
+        report.published,
+        format!(
+            "{} events, {}, confirmed over AMQP",
+            grouped(report.published),
+            bytes_text(report.bytes)
+        ),
+    );
+    Ok(())
+}
+
+async fn publish_over_amqp(platform: &Platform, path: &Path) -> Result<FileReport> {
+    let publisher = connect(&platform.address().amqp_uri()).await?;
+    let options = FileOptions {
+        keep_going: false,
+        bad_line: &|_, _| {},
+        progress: &|_| {},
+    };
+    let ingest = platform.parts().ingest();
+    publish_file(&publisher, ingest, path.to_owned(), options)
+        .await
+        .map_err(|(_, failure)| failure)
+}
+
+async fn archive(parts: &Parts, expected: &Expected, figures: &mut Figures) -> Result<()> {
+    parts.seal().await?;
+    let stats = stats(parts).await?;
+    agree("events archived", stats.events, expected.distinct)?;
+    agree("records archived", stats.records, expected.count())?;
+    agree("undecodable bodies", stats.undecodable, 0)?;
+    figures.events(
+        "archive",
+        stats.records,
+        format!(
+            "{} segments, {}, {} ledger entries",
+            stats.segments,
+            bytes_text(stats.bytes),
+            stats.ledger_position
+        ),
+    );
+    Ok(())
+}
+
+async fn verify(parts: &Parts, figures: &mut Figures) -> Result<()> {
+    let found = history(parts).await?.verify(None).await?;
+    if let Some(finding) = found.findings.first() {
+        let message = format!("{}: {}: {}", finding.kind, finding.name, finding.detail);
+        return Err(Failure::new(Exit::Difference, message));
+    }
+    figures.events(
+        "verify",
+        found.records,
+        format!(
+            "chain, hashes and {} records intact, {} read",
+            grouped(found.records),
+            bytes_text(found.bytes)
+        ),
+    );
+    Ok(())
+}
+
+/// Replays everything to a file, and compares it with what was published, byte by byte.
+async fn replay_file(
+    parts: &Parts,
+    dir: &Path,
+    expected: &Expected,
+    figures: &mut Figures,
+) -> Result<()> {
+    let path = dir.join("replayed.bin");
+    let history = history(parts).await?;
+    let selected = history.count(&Selection::all()).await?;
+    agree("events selected", selected, expected.distinct)?;
+    let mut file = std::fs::File::create_new(&path).map_err(at_path(&path))?;
+    let mut stream = history.delimited(&Selection::all()).await?;
+    while let Some(part) = stream.next().await {
+        file.write_all(&part?).map_err(at_path(&path))?;
+    }
+    drop(file);
+    let replayed = std::fs::read(&path).map_err(at_path(&path))?;
+    compare("the replayed file", &replayed, &expected.once(|_| true))?;
+    figures.events(
+        "replay",
+        selected,
+        format!(
+            "{} events to a file, {}, equal to what was published",
+            grouped(selected),
+            bytes_text(replayed.len() as u64)
+        ),
+    );
+    Ok(())
+}
+
+/// Replays the smallest subject, and compares it in order.
+async fn replay_subject(parts: &Parts, expected: &Expected, figures: &mut Figures) -> Result<()> {
+    let smallest = expected.subjects.iter().min_by_key(|(_, count)| **count);
+    let Some((subject, count)) = smallest else {
+        return Err(Failure::new(Exit::NothingMatched, "no event has a subject"));
+    };
+    let selection = Selection {
+        subject: Some(Subject::new(subject)?),
+        ..Selection::all()
+    };
+    let mut stream = history(parts).await?.delimited(&selection).await?;
+    let mut replayed = Vec::new();
+    while let Some(part) = stream.next().await {
+        replayed.extend_from_slice(&part?);
+    }
+    let wanted = expected.once(|event| event.header().subject == Some(subject));
+    compare("the replayed subject", &replayed, &wanted)?;
+    figures.events(
+        "subject",
+        *count,
+        format!("{} events of {subject}, in order", grouped(*count)),
+    );
+    Ok(())
+}
+
+/// Publishes everything a second time: the archive keeps it, and counts nothing twice.
+async fn publish_again(
+    platform: &Platform,
+    path: &Path,
+    expected: &Expected,
+    figures: &mut Figures,
+) -> Result<()> {
+    let report = publish_over_amqp(platform, path).await?;
+    let parts = platform.parts();
+    parts.seal().await?;
+    let stats = stats(parts).await?;
+    agree(
+        "records after publishing twice",
+        stats.records,
+        2 * expected.count(),
+    )?;
+    agree(
+        "events after publishing twice",
+        stats.events,
+        expected.distinct,
+    )?;
+    agree("conflicts after publishing twice", stats.conflicts, 0)?;
+    let selected = history(parts).await?.count(&Selection::all()).await?;
+    agree(
+        "events selected after publishing twice",
+        selected,
+        expected.distinct,
+    )?;
+    figures.events(
+        "repeat",
+        report.published,
+        format!(
+            "published again: {} duplicates kept, none counted",
+            grouped(stats.duplicates)
+        ),
+    );
+    Ok(())
+}
+
+async fn history(parts: &Parts) -> Result<History> {
+    Ok(History::new(parts.archive().await?, parts.bucket().clone()))
+}
+
+async fn stats(parts: &Parts) -> Result<Stats> {
+    history(parts).await?.stats().await
+}
+
+fn agree(what: &str, found: u64, expected: u64) -> Result<()> {
+    if found == expected {
+        return Ok(());
+    }
+    let message = format!("{what}: {}, not {}", grouped(found), grouped(expected));
+    Err(Failure::new(Exit::Difference, message))
+}
+
+fn compare(what: &str, found: &[u8], expected: &[u8]) -> Result<()> {
+    if found == expected {
+        return Ok(());
+    }
+    let at = found
+        .iter()
+        .zip(expected)
+        .take_while(|(a, b)| a == b)
+        .count();
+    let message = format!(
+        "{what} has {} bytes of {}, and differs from byte {at} on",
+        found.len(),
+        expected.len()
+    );
+    Err(Failure::new(Exit::Difference, message))
+}
+
+/// The events of a file, as they have to come back.
+struct Expected {
+    events: Vec<Event>,
+    /// Events of different (source, id).
+    distinct: u64,
+    subjects: BTreeMap<String, u64>,
+}
+
+impl Expected {
+    fn read(path: &Path, ingest: &Ingest) -> Result<Self> {
+        let file = std::fs::File::open(path).map_err(at_path(path))?;
+        let packed = path.extension().is_some_and(|e| e == "zst");
+        let reader: Box<dyn Read> = match packed {
+            true => Box::new(zstd::Decoder::new(file)?),
+            false => Box::new(file),
+        };
+        let mut events = Vec::new();
+        let mut subjects = BTreeMap::new();
+        for line in BufReader::new(reader).split(b'\n') {
+            let event = ingest.event(&line?)?;
+            if let Some(subject) = event.header().subject {
+                *subjects.entry(subject.to_owned()).or_default() += 1;
+            }
+            events.push(event);
+        }
+        let mut expected = Self {
+            events,
+            distinct: 0,
+            subjects,
+        };
+        let keys: BTreeSet<_> = expected.events.iter().map(|e| owned_key(e)).collect();
+        expected.distinct = keys.len() as u64;
+        Ok(expected)
+    }
+
+    fn count(&self) -> u64 {
+        self.events.len() as u64
+    }
+
+    fn bytes(&self) -> u64 {
+        self.events.iter().map(|e| e.bytes().len() as u64).sum()
+    }
+
+    /// The wanted events, each once, as a replay writes them.
+    fn once(&self, wanted: impl Fn(&Event) -> bool) -> Vec<u8> {
+        let mut seen = BTreeSet::new();
+        let mut out = Vec::new();
+        for event in self.events.iter().filter(|e| wanted(e)) {
+            if seen.insert(owned_key(event)) {
+                frame::put(event.bytes(), &mut out);
+            }
+        }
+        out
+    }
+}
+
+fn owned_key(event: &Event) -> (String, String) {
+    let header = event.header();
+    let (source, id) = header.key();
+    (source.to_owned(), id.to_owned())
+}

@@ -1,0 +1,175 @@
+//! [`Client`]: the other verbs' way to a running server's control API.
+
+use crate::exit::{Exit, Failure, Result};
+use crate::history::{LedgerRow, SelectionText, Stats, Verification};
+use crate::http::events::Receipt;
+use crate::http::health::Health;
+use crate::http::problem::Problem;
+use crate::http::schemas::{PushReceipt, SchemaFiles};
+use crate::http::seal::Sealed;
+use crate::http::status::Status;
+use crate::http::verify::VerifyRequest;
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::time::Duration;
+
+/// A server's control API.
+#[derive(Debug, Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    base: String,
+}
+
+impl Client {
+    /// A client of the server at a base URL.
+    pub fn new(url: &str) -> Result<Self> {
+        let base = url.trim_end_matches('/').to_owned();
+        if !base.starts_with("http://") {
+            return Err(Failure::usage(format!(
+                "the server's address {url:?} does not start with http://"
+            )));
+        }
+        let http = reqwest::Client::builder()
+            .connect_timeout(Duration::from_secs(2))
+            .build()
+            .map_err(|e| Failure::new(Exit::Failed, format!("no HTTP client: {e}")))?;
+        Ok(Self { http, base })
+    }
+
+    /// Whether annals answers there.
+    pub async fn health(&self) -> Result<Health> {
+        let request = self.http.get(self.url("/v1/health"));
+        self.json(request.timeout(Duration::from_secs(2))).await
+    }
+
+    /// Ports, queue depths, the archiver's position.
+    pub async fn status(&self) -> Result<Status> {
+        self.json(self.http.get(self.url("/v1/status"))).await
+    }
+
+    /// Publishes events in CloudEvents JSON: one object or an array.
+    pub async fn publish(&self, events: Vec<u8>, batch: bool) -> Result<Vec<Receipt>> {
+        let media_type = match batch {
+            true => "application/cloudevents-batch+json",
+            false => "application/cloudevents+json",
+        };
+        let request = self.http.post(self.url("/v1/events"));
+        self.json(request.header("content-type", media_type).body(events))
+            .await
+    }
+
+    /// Events as they are published, one in JSON a line.
+    pub async fn tail(
+        &self,
+        query: &[(&str, String)],
+    ) -> Result<impl Stream<Item = Result<Bytes>> + Unpin + use<>> {
+        self.stream(self.http.get(self.url("/v1/events/tail")).query(query))
+            .await
+    }
+
+    /// Archives what has been published so far.
+    pub async fn seal(&self) -> Result<Sealed> {
+        self.json(self.http.post(self.url("/v1/archive/seal")))
+            .await
+    }
+
+    /// What the archive holds.
+    pub async fn stats(&self) -> Result<Stats> {
+        self.json(self.http.get(self.url("/v1/archive/stats")))
+            .await
+    }
+
+    /// The ledger's segments.
+    pub async fn ledger(&self) -> Result<Vec<LedgerRow>> {
+        self.json(self.http.get(self.url("/v1/archive/ledger")))
+            .await
+    }
+
+    /// Verifies the archive.
+    pub async fn verify(&self, request: &VerifyRequest) -> Result<Verification> {
+        self.post("/v1/archive/verify", request).await
+    }
+
+    /// Archived events: one in JSON a line, or (`raw`) the bytes as published, each after its
+    /// length as a varint.
+    pub async fn events(
+        &self,
+        selection: &SelectionText,
+        raw: bool,
+    ) -> Result<impl Stream<Item = Result<Bytes>> + Unpin + use<>> {
+        let accept = match raw {
+            true => crate::http::archive::DELIMITED,
+            false => crate::http::events::NDJSON,
+        };
+        let request = self.http.get(self.url("/v1/archive/events"));
+        self.stream(request.query(&selection.pairs()).header("accept", accept))
+            .await
+    }
+
+    /// The newest schema revision.
+    pub async fn schemas(&self) -> Result<SchemaFiles> {
+        self.json(self.http.get(self.url("/v1/schemas"))).await
+    }
+
+    /// Stores schema files as the next revision.
+    pub async fn push_schemas(&self, files: &SchemaFiles) -> Result<PushReceipt> {
+        self.json(self.http.put(self.url("/v1/schemas")).json(files))
+            .await
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+
+    async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T> {
+        self.json(self.http.post(self.url(path)).json(body)).await
+    }
+
+    async fn json<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> Result<T> {
+        let response = self.send(request).await?;
+        response
+            .json()
+            .await
+            .map_err(|e| self.unreachable("the answer makes no sense", e))
+    }
+
+    async fn stream(
+        &self,
+        request: reqwest::RequestBuilder,
+    ) -> Result<impl Stream<Item = Result<Bytes>> + Unpin + use<>> {
+        let response = self.send(request).await?;
+        let client = self.clone();
+        Ok(response
+            .bytes_stream()
+            .map(move |part| part.map_err(|e| client.unreachable("the answer broke off", e))))
+    }
+
+    async fn send(&self, request: reqwest::RequestBuilder) -> Result<reqwest::Response> {
+        let response = request
+            .send()
+            .await
+            .map_err(|e| self.unreachable("no answer", e))?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status().as_u16();
+        let body = response.text().await.unwrap_or_default();
+        let problem = serde_json::from_str(&body).unwrap_or(Problem {
+            title: "failed".to_owned(),
+            status,
+            detail: format!("{} answered {status}: {body}", self.base),
+            next: None,
+        });
+        Err(problem.into_failure())
+    }
+
+    fn unreachable(&self, what: &str, error: reqwest::Error) -> Failure {
+        let cause = std::iter::successors(std::error::Error::source(&error), |e| e.source())
+            .last()
+            .map_or_else(|| error.to_string(), ToString::to_string);
+        Failure::new(Exit::Unreachable, format!("{}: {what}: {cause}", self.base))
+            .next("annals doctor")
+    }
+}

@@ -1,0 +1,57 @@
+//! The control API on 127.0.0.1:7400: one file per resource, JSON both ways, errors as
+//! `application/problem+json`.
+//!
+//! ```text
+//!  GET  /v1/health            is this annals
+//!  GET  /v1/status            ports, queue depths, the archiver's position
+//!  POST /v1/events            publish one event or a batch          GET /v1/events/tail   watch
+//!  POST /v1/archive/seal      archive what was published so far
+//!  GET  /v1/archive/{ledger,stats,events}                           POST /v1/archive/verify
+//!  POST /v1/replays           give history back
+//!  GET, PUT /v1/schemas       .proto files, numbered revisions
+//! ```
+
+pub mod archive;
+pub mod events;
+pub mod health;
+pub mod problem;
+pub mod schemas;
+pub mod seal;
+pub mod status;
+pub mod tail;
+pub mod verify;
+
+use crate::platform::Parts;
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{get, post};
+use std::sync::Arc;
+
+/// Longest request body, in bytes.
+pub const BODY_BYTES_MAX: usize = 32 << 20;
+
+/// The API over a running platform.
+pub fn router(parts: Arc<Parts>) -> Router {
+    Router::new()
+        .route("/v1/health", get(health::get))
+        .route("/v1/status", get(status::get))
+        .route("/v1/events", post(events::post))
+        .route("/v1/events/tail", get(tail::get))
+        .route("/v1/archive/seal", post(seal::post))
+        .route("/v1/archive/ledger", get(archive::ledger))
+        .route("/v1/archive/stats", get(archive::stats))
+        .route("/v1/archive/events", get(archive::events))
+        .route("/v1/archive/verify", post(verify::post))
+        .route("/v1/schemas", get(schemas::get).put(schemas::put))
+        .fallback(not_found)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(parts)
+}
+
+async fn not_found(uri: axum::http::Uri) -> problem::Problem {
+    crate::exit::Failure::new(
+        crate::exit::Exit::NothingMatched,
+        format!("there is no {}", uri.path()),
+    )
+    .into()
+}
