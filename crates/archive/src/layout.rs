@@ -26,13 +26,13 @@ const MICROS_PER_HOUR: i64 = 3_600_000_000;
 
 /// Text as one path component: `A-Za-z0-9._-` stay, every other byte becomes `%XX`.
 ///
-/// The empty text is `_`; names of dots only are escaped. Where that is over 255 bytes it is cut,
-/// and `~` and the first 16 bytes of the text's BLAKE3 in hex follow (`~` occurs in no other).
+/// The empty text is `_`; a dot in front is escaped, so that no component is hidden, `.` or `..`.
+/// Where that is over 255 bytes it is cut, and `~` and the first 16 bytes of the text's BLAKE3 in
+/// hex follow (`~` occurs in no other).
 pub fn encode(text: &str) -> String {
     let encoded = match text {
         "" => "_".to_owned(),
         "_" => "%5F".to_owned(),
-        dots if dots.bytes().all(|b| b == b'.') => "%2E".repeat(dots.len()),
         _ => percent_encode(text),
     };
     if encoded.len() <= COMPONENT_BYTES_MAX {
@@ -203,6 +203,7 @@ fn percent_encode(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {
+            b'.' if out.is_empty() => out.push_str("%2E"),
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-' => out.push(byte.into()),
             _ => write!(out, "%{byte:02X}").expect("writing to a String cannot fail"),
         }
@@ -218,14 +219,14 @@ mod tests {
     fn components_round_trip_and_stay_in_their_directory() {
         let long = "ü".repeat(127);
         let names = [
-            "", "_", ".", "..", "...", "a/b", "../..", "a\0b", "shop.v1", "größe", "a b", "%5F",
-            "~", "unknown", "Unknown", "-", "a..b", &long,
+            "", "_", ".", "..", "...", ".tmp", "a/b", "../..", "a\0b", "shop.v1", "größe", "a b",
+            "%5F", "~", "unknown", "Unknown", "-", "a..b", &long,
         ];
         let mut seen = std::collections::HashSet::new();
         for name in names {
             for component in [folder(name), encode(name)] {
                 assert!(!component.is_empty() && component.len() <= COMPONENT_BYTES_MAX);
-                assert!(component != "." && component != "..", "{name:?}");
+                assert!(!component.starts_with('.'), "{name:?}");
                 assert!(!component.contains(['/', '\0', '\\']), "{component}");
                 assert!(component.is_ascii());
                 if name != long {

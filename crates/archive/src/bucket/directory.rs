@@ -55,13 +55,7 @@ impl DirectoryBucket {
     pub fn open(disk: Arc<dyn Disk>, root: impl Into<PathBuf>) -> Result<Self> {
         let root = root.into();
         disk.create_dir_all(&root).map_err(|e| at(&root, e))?;
-        for dir in root
-            .ancestors()
-            .filter(|dir| !dir.as_os_str().is_empty())
-            .take(2)
-        {
-            disk.sync_dir(dir).map_err(|e| at(dir, e))?;
-        }
+        sync_all(&*disk, &root)?;
         let inner = Inner {
             disk,
             root,
@@ -344,6 +338,24 @@ impl Inner {
         }
         Ok(())
     }
+}
+
+/// Makes a directory's own name durable, however many levels of it were made.
+fn sync_all(disk: &dyn Disk, root: &Path) -> Result<()> {
+    for dir in root.ancestors() {
+        let dir = if dir.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            dir
+        };
+        match disk.sync_dir(dir) {
+            // One above the root that we may not even read is not one we made.
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied && dir != root => break,
+            Err(e) => return Err(at(dir, e)),
+            Ok(()) => {}
+        }
+    }
+    Ok(())
 }
 
 fn read(file: &dyn DiskFile, path: &Path, range: Range<u64>) -> Result<Bytes> {

@@ -91,13 +91,13 @@ impl Bucket for StoreBucket {
             // Stores refuse the empty range.
             return Ok(Bytes::new());
         }
-        let wanted = range.end - range.start;
+        let (wanted, end) = (range.end - range.start, range.end);
         let found = match self.store.get_range(&path, range).await {
             Ok(bytes) if bytes.len() as u64 == wanted => return Ok(bytes),
             Ok(bytes) => format!("{} of {wanted} bytes", bytes.len()),
             Err(e) => match self.head(name).await? {
                 None => return Err(error(name, e)),
-                Some(len) if len >= wanted => return Err(error(name, e)),
+                Some(len) if len >= end => return Err(error(name, e)),
                 Some(len) => format!("an object of {len} bytes"),
             },
         };
