@@ -31,7 +31,6 @@ pub(crate) enum Command {
         batch: Vec<Settlement>,
     },
     Taken {
-        session: u64,
         taken: Vec<Taken>,
         done: Vec<Taken>,
     },

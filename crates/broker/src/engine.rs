@@ -1,55 +1,502 @@
 //! The engine: the one thread that owns all state of the broker.
+//!
+//! ```text
+//!  drain commands ─► apply, append records ─► one commit ─► answers, confirms, deliveries ─┐
+//!        ▲                                   (sync if anything durable is in it)           │
+//!        └──────── release, rewrite, snapshot: keep the log short ◄────────────────────────┘
+//! ```
+//! While it commits, commands gather: the group is as large as the load, and one alone is
+//! committed at once.
 
-use crate::command::{Command, Commands};
+mod upkeep;
+
+use crate::command::{Answer, Call, Command, Commands, Reply};
 use crate::config::Config;
+use crate::core::record;
+use crate::core::snapshot::Recovering;
+use crate::core::spec::Refusal;
+use crate::core::state::{Bounds, State};
 use crate::log::{Log, LogReader};
-use crate::stats::StatsBoard;
-use annals_core::{Clock, Disk, Random, Result};
+use crate::message::{Publish, put_head};
+use crate::outbox::Outbox;
+use crate::session::SessionEvent;
+use crate::stats::{Stats, StatsBoard};
+use annals_core::{Clock, Disk, Error, ErrorKind, Random, Result};
+use std::collections::{BTreeMap, HashMap};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use tokio::sync::watch;
+use std::time::Duration;
+use tokio::sync::{oneshot, watch};
+
+/// How often a full disk is looked at again.
+const BLOCKED_POLL: Duration = Duration::from_millis(100);
+/// What a record takes in the log beyond its payload, at most.
+const RECORD_OVERHEAD: u64 = 128;
+/// Room that topology must find, so that it never fails half done.
+const CALL_ROOM: u64 = 16 << 10;
 
 #[derive(Debug)]
 pub(crate) struct Engine {
-    log: Log,
+    config: Config,
+    log: Option<Log>,
+    state: State,
     commands: Arc<Commands>,
-    #[expect(dead_code, reason = "counted with the next change")]
-    stats: Arc<StatsBoard>,
+    board: Arc<StatsBoard>,
+    stats: Stats,
+    outboxes: HashMap<u64, Arc<Outbox>>,
+    group: Group,
+    /// Why publishes are refused now.
+    blocked: Option<String>,
+    closing: Option<Option<oneshot::Sender<()>>>,
+    upkeep: upkeep::Upkeep,
+    /// Scratch.
+    head: Vec<u8>,
+    copies: Vec<(u32, u64)>,
+}
+
+/// What the open group holds.
+#[derive(Debug)]
+struct Group {
+    /// Bytes it may still take for publishes.
+    room: u64,
+    is_empty: bool,
+    is_durable: bool,
+    replies: Vec<(Reply, Result<Answer, Refusal>)>,
 }
 
 impl Engine {
     pub(crate) fn open(
         config: Config,
         disk: Arc<dyn Disk>,
+        // Nothing here depends on the time yet; time to live will.
         _clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
         commands: Arc<Commands>,
-        stats: Arc<StatsBoard>,
+        board: Arc<StatsBoard>,
     ) -> Result<(Self, crate::Recovery)> {
+        let bounds = Bounds {
+            window: config.window,
+            unsettled_max: config.unsettled_max,
+        };
         let mut settings = config.log.clone();
         settings.salt = random.next_u64();
-        let (log, _) = Log::open(disk, &config.directory, settings, &mut |_| {})?;
-        let engine = Self {
-            log,
-            commands,
-            stats,
+        let mut recovering = Recovering::new(State::new(bounds, random));
+        let (log, found) = Log::open(disk, &config.directory, settings, &mut |entry| {
+            recovering.visit(entry);
+        })?;
+        let malformed = recovering.malformed;
+        let segments: BTreeMap<u32, ()> = log.segments().map(|s| (s.number, ())).collect();
+        let (state, lost) = recovering.finish(|segment| segments.contains_key(&segment));
+        let mut damaged: Vec<String> = found.damaged.iter().map(ToString::to_string).collect();
+        if malformed > 0 {
+            damaged.push(format!("{malformed} records say nothing that can be read"));
+        }
+        let recovery = crate::Recovery {
+            messages: state.totals.messages,
+            queues: state.queue_count() as u64,
+            lost,
+            damaged,
         };
-        Ok((engine, crate::Recovery::default()))
+        let engine = Self {
+            upkeep: upkeep::Upkeep::new(&log),
+            config,
+            log: Some(log),
+            state,
+            commands,
+            board,
+            stats: Stats::default(),
+            outboxes: HashMap::new(),
+            group: Group {
+                room: 0,
+                is_empty: true,
+                is_durable: false,
+                replies: Vec::new(),
+            },
+            blocked: None,
+            closing: None,
+            head: Vec::new(),
+            copies: Vec::new(),
+        };
+        engine.publish_stats();
+        Ok((engine, recovery))
     }
 
     pub(crate) fn reader(&self) -> LogReader {
-        self.log.reader()
+        self.log().reader()
     }
 
-    pub(crate) fn run(self, _failing: &watch::Sender<Option<String>>) {
+    /// Works until told to close, or until the log fails.
+    pub(crate) fn run(mut self, failing: &watch::Sender<Option<String>>) {
+        // A panic is a bug; sessions must hear of it all the same.
+        let worked = std::panic::catch_unwind(AssertUnwindSafe(|| self.work()));
+        let failure = match worked {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => Some("the engine panicked".to_owned()),
+        };
+        if let Some(failure) = &failure {
+            tracing::error!(%failure, "the broker stops");
+        }
+        let refusal = match &failure {
+            None => Refusal::closed(),
+            Some(failure) => Refusal::new(541, format!("the broker failed: {failure}")),
+        };
+        failing.send_replace(failure);
+        self.commands.end();
+        for outbox in self.outboxes.values() {
+            outbox.end(Some(refusal.clone()));
+        }
+        for (reply, _) in self.group.replies.drain(..) {
+            // One that nobody waits for is no loss.
+            let _ = reply.send(Err(refusal.clone()));
+        }
+        if let Some(Some(reply)) = self.closing.take() {
+            let _ = reply.send(());
+        }
+    }
+
+    fn work(&mut self) -> Result<()> {
         let mut commands = Vec::new();
+        let mut again = false;
         loop {
-            self.commands.drain(&mut commands, true, None);
+            let timeout = self.blocked.is_some().then_some(BLOCKED_POLL);
+            self.commands.drain(&mut commands, !again, timeout);
+            self.open_group();
             for command in commands.drain(..) {
-                if let Command::Close { .. } = command {
-                    self.commands.end();
-                    return;
-                }
+                self.apply(command)?;
+            }
+            again = self.finish_group()?;
+            if self.closing.is_some() {
+                return self.close();
             }
         }
+    }
+
+    fn open_group(&mut self) {
+        self.group.room = self.log().room().publish;
+        if let Some(reason) = &self.blocked
+            && self.group.room >= self.upkeep.room_wanted
+        {
+            tracing::info!(%reason, "publishes are taken again");
+            self.blocked = None;
+            self.state.tell_all(|| SessionEvent::Unblocked);
+        }
+    }
+
+    fn apply(&mut self, command: Command) -> Result<()> {
+        match command {
+            Command::Publish {
+                session,
+                channel,
+                batch,
+            } => self.publish(session, channel, batch),
+            Command::Settle {
+                session,
+                channel,
+                batch,
+            } => {
+                self.state.settle(session, channel, &batch);
+                Ok(())
+            }
+            Command::Taken { taken, done } => {
+                self.state.took(&taken);
+                self.state.dealt(&done);
+                Ok(())
+            }
+            Command::Call {
+                session,
+                call,
+                reply,
+            } => {
+                let answer = self.call(session, call)?;
+                self.group.replies.push((reply, answer));
+                Ok(())
+            }
+            Command::Open { session, outbox } => {
+                self.state.open_session(session);
+                self.outboxes.insert(session, outbox);
+                if let Some(reason) = &self.blocked {
+                    let event = SessionEvent::Blocked(reason.clone());
+                    self.state.tell(session, event);
+                }
+                Ok(())
+            }
+            Command::Gone { session } => {
+                if let Some(outbox) = self.outboxes.remove(&session) {
+                    outbox.end(None);
+                }
+                self.state.close_session(session);
+                self.append_topology(false)
+            }
+            Command::Close { reply } => {
+                self.closing = Some(reply);
+                Ok(())
+            }
+        }
+    }
+
+    fn call(&mut self, session: u64, call: Call) -> Result<Result<Answer, Refusal>> {
+        let room = self.log().room();
+        let is_topology = !matches!(
+            call,
+            Call::Cancel { .. } | Call::CloseChannel { .. } | Call::Get { .. } | Call::Consume(_)
+        );
+        if is_topology && room.publish + room.reserve < CALL_ROOM {
+            return Ok(Err(Refusal::new(506, "no room on the disk for topology")));
+        }
+        let answer = self.state.call(session, call);
+        self.append_topology(true)?;
+        Ok(answer)
+    }
+
+    fn publish(&mut self, session: u64, number: u16, batch: Vec<Publish>) -> Result<()> {
+        if self.state.channel(session, number).is_none() {
+            return Ok(());
+        }
+        let mut confirmed = 0;
+        for publish in batch {
+            let confirm = publish.confirm;
+            let taken = match self.take(session, number, publish) {
+                Ok(taken) => taken?,
+                Err(refusal) => {
+                    self.confirm(session, number, &mut confirmed);
+                    self.state.fail_channel(session, number, refusal);
+                    return Ok(());
+                }
+            };
+            if taken {
+                confirmed = confirm.max(confirmed);
+            } else {
+                self.confirm(session, number, &mut confirmed);
+                self.refuse(session, number, confirm);
+            }
+        }
+        self.confirm(session, number, &mut confirmed);
+        Ok(())
+    }
+
+    /// Takes one message: `false` if there is no room for it.
+    #[inline]
+    fn take(
+        &mut self,
+        session: u64,
+        number: u16,
+        publish: Publish,
+    ) -> Result<Result<bool>, Refusal> {
+        let route = self.state.route(&publish.exchange, &publish.routing_key)?;
+        if route.is_empty() {
+            self.stats.unroutable += 1;
+            if publish.mandatory {
+                let event = SessionEvent::Returned {
+                    channel: number,
+                    code: 312,
+                    text: "NO_ROUTE",
+                    publish: Box::new(publish),
+                };
+                self.state.tell(session, event);
+            }
+            return Ok(Ok(true));
+        }
+        let properties = publish.properties.bytes();
+        let persistent = publish.properties.is_persistent();
+        self.copies.clear();
+        if persistent {
+            self.state.copies(&route, &mut self.copies);
+        }
+        self.head.clear();
+        put_head(
+            &self.copies,
+            &publish.exchange,
+            &publish.routing_key,
+            properties.len(),
+            &mut self.head,
+        );
+        let bytes = self.head.len() + properties.len() + publish.body.len();
+        let bytes_max = self.config.log.message_bytes_max as usize;
+        if bytes > bytes_max {
+            let text = format!("message size {bytes} is larger than max size {bytes_max}");
+            return Err(Refusal::new(406, text));
+        }
+        // What does not fit the rest of a segment leaves it empty: hence twice.
+        let wanted = 2 * (bytes as u64 + RECORD_OVERHEAD);
+        if self.blocked.is_some() || wanted > self.group.room {
+            self.block(wanted);
+            return Ok(Ok(false));
+        }
+        let log = self.log.as_mut().expect("open until the end");
+        let parts = [self.head.as_slice(), properties, &publish.body];
+        let lsn = match log.append(record::PUBLISH, &parts) {
+            Ok(lsn) => lsn,
+            Err(error) if error.kind() == ErrorKind::Unavailable => {
+                self.block(wanted);
+                return Ok(Ok(false));
+            }
+            Err(error) => return Ok(Err(error)),
+        };
+        self.group.room -= wanted / 2;
+        self.group.is_empty = false;
+        self.group.is_durable |= !self.copies.is_empty();
+        self.state.enqueue(&route, lsn, persistent);
+        self.stats.published += 1;
+        Ok(Ok(true))
+    }
+
+    fn confirm(&mut self, session: u64, channel: u16, up_to: &mut u64) {
+        let up_to = std::mem::take(up_to);
+        if up_to > 0 {
+            let event = SessionEvent::Confirmed { channel, up_to };
+            self.state.tell(session, event);
+        }
+    }
+
+    fn refuse(&mut self, session: u64, channel: u16, confirm: u64) {
+        self.stats.refused += 1;
+        if confirm > 0 {
+            let event = SessionEvent::Nacked {
+                channel,
+                from: confirm,
+                up_to: confirm,
+            };
+            self.state.tell(session, event);
+        }
+    }
+
+    fn block(&mut self, wanted: u64) {
+        self.upkeep.room_wanted = wanted;
+        if self.blocked.is_none() {
+            let reason = "low on disk";
+            tracing::warn!("publishes are refused: {reason}");
+            self.blocked = Some(reason.to_owned());
+            self.state
+                .tell_all(|| SessionEvent::Blocked(reason.to_owned()));
+        }
+    }
+
+    /// Appends what changed in the topology; `asked`: a client waits to hear that it is kept.
+    fn append_topology(&mut self, asked: bool) -> Result<()> {
+        if self.state.records.is_empty() {
+            return Ok(());
+        }
+        let log = self.log.as_mut().expect("open until the end");
+        for (kind, payload) in self.state.records.drain(..) {
+            match log.append(kind, &[&payload]) {
+                Ok(_) => {
+                    self.group.is_empty = false;
+                    self.group.is_durable |= asked;
+                }
+                // It went with its client; after a restart it is there again.
+                Err(error) if error.kind() == ErrorKind::Unavailable && !asked => {
+                    tracing::warn!(%error, "an end is not recorded");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Commits the group and tells of it; whether another is needed at once.
+    fn finish_group(&mut self) -> Result<bool> {
+        self.rewrite()?;
+        let marked = self.state.mark_deliverable();
+        self.append_topology(marked)?;
+        self.append_settled()?;
+        let log = self.log.as_mut().expect("open until the end");
+        if !self.group.is_empty {
+            log.commit(self.group.is_durable)?;
+            self.group.is_empty = true;
+            self.group.is_durable = false;
+        }
+        for (reply, answer) in self.group.replies.drain(..) {
+            // A client that is gone hears nothing.
+            let _ = reply.send(answer);
+        }
+        let again = self.state.dispatch();
+        self.send_events()?;
+        let again = self.keep_up()? || again;
+        self.publish_stats();
+        Ok(again)
+    }
+
+    fn append_settled(&mut self) -> Result<()> {
+        let log = self.log.as_mut().expect("open until the end");
+        let (head, group) = (&mut self.head, &mut self.group);
+        let mut failure = None;
+        self.state.take_settled(|id, ranges| {
+            // Far below the longest record, whatever the numbers.
+            for ranges in ranges.chunks(4_096) {
+                head.clear();
+                record::put_settled(id, ranges, head);
+                match log.append(record::SETTLED, &[head]) {
+                    Ok(_) => group.is_empty = false,
+                    // Unrecorded, they come again after a restart.
+                    Err(error) if error.kind() == ErrorKind::Unavailable => {}
+                    Err(error) => failure = Some(error),
+                }
+            }
+        });
+        failure.map_or(Ok(()), Err)
+    }
+
+    fn send_events(&mut self) -> Result<()> {
+        let mut over = Vec::new();
+        let outboxes = &self.outboxes;
+        self.state.take_events(|session, events, taken| {
+            if let Some(outbox) = outboxes.get(&session)
+                && !outbox.push(events, taken)
+            {
+                over.push(session);
+            }
+        });
+        for session in over {
+            if let Some(outbox) = self.outboxes.remove(&session) {
+                let refusal = Refusal::new(320, "the client does not take its events");
+                outbox.end(Some(refusal));
+            }
+            self.state.close_session(session);
+            self.append_topology(false)?;
+        }
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<()> {
+        for session in self.outboxes.keys() {
+            self.state.close_session(*session);
+        }
+        self.append_topology(false)?;
+        self.append_settled()?;
+        self.commit_and_snapshot(true)?;
+        let log = self.log.take().expect("open until here");
+        log.close()
+    }
+
+    fn publish_stats(&self) {
+        let log = self.log().stats();
+        self.board.set(Stats {
+            delivered: self.state.totals.delivered,
+            settled: self.state.totals.settled,
+            commits: log.groups,
+            syncs: log.fsyncs,
+            log_bytes: log.bytes,
+            segments: log.segments.into(),
+            snapshots: log.snapshots,
+            messages: self.state.totals.messages,
+            queues: self.state.queue_count() as u64,
+            consumers: self.state.consumer_count() as u64,
+            sessions: self.state.session_count() as u64,
+            blocked: self.blocked.is_some(),
+            ..self.stats
+        });
+    }
+
+    fn log(&self) -> &Log {
+        self.log.as_ref().expect("open until the end")
+    }
+}
+
+/// An error of the log that is no lack of room.
+fn unless_full(result: Result<()>) -> Result<(), Error> {
+    match result {
+        Err(error) if error.kind() == ErrorKind::Unavailable => Ok(()),
+        other => other,
     }
 }

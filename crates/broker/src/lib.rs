@@ -17,6 +17,7 @@
 //! final: the engine stops, every session is closed, [`Broker::failed`] says why, and the next
 //! start verifies.
 
+pub mod amqp;
 pub mod config;
 pub mod log;
 pub mod session;
@@ -131,7 +132,7 @@ impl Broker {
             id,
             commands: Arc::clone(commands),
         };
-        let events = SessionEvents::new(id, Arc::clone(commands), outbox);
+        let events = SessionEvents::new(Arc::clone(commands), outbox);
         (session, events)
     }
 

@@ -5,10 +5,13 @@ use crate::session::SessionEvent;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+/// Events that may lie there; only a client that takes none gets near it.
+const EVENTS_MAX: usize = 1 << 18;
+
 /// Deliveries that count against a consumer's window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Taken {
-    pub(crate) consumer: u32,
+    pub(crate) consumer: u64,
     pub(crate) count: u32,
 }
 
@@ -52,7 +55,8 @@ impl Outbox {
         }
         join(&mut left.events, events);
         left.taken.append(taken);
-        let within = left.returned_bytes <= self.returned_bytes_max;
+        let within =
+            left.returned_bytes <= self.returned_bytes_max && left.events.len() <= EVENTS_MAX;
         drop(left);
         self.ready.notify_one();
         within

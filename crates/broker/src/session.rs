@@ -201,7 +201,6 @@ impl Drop for Session {
 /// What one client is told.
 #[derive(Debug)]
 pub struct SessionEvents {
-    id: u64,
     commands: Arc<Commands>,
     outbox: Arc<Outbox>,
     /// Window deliveries of the last batch taken, which the next call declares dealt with.
@@ -272,9 +271,8 @@ pub enum SessionEvent {
 }
 
 impl SessionEvents {
-    pub(crate) fn new(id: u64, commands: Arc<Commands>, outbox: Arc<Outbox>) -> Self {
+    pub(crate) fn new(commands: Arc<Commands>, outbox: Arc<Outbox>) -> Self {
         Self {
-            id,
             commands,
             outbox,
             taken: Vec::new(),
@@ -300,11 +298,7 @@ impl SessionEvents {
     }
 
     fn tell(&self, taken: Vec<Taken>, done: Vec<Taken>) {
-        self.commands.send_now(Command::Taken {
-            session: self.id,
-            taken,
-            done,
-        });
+        self.commands.send_now(Command::Taken { taken, done });
     }
 }
 
