@@ -208,6 +208,38 @@ impl Properties {
             .map(|(_, value)| value)
     }
 
+    /// A builder that starts with these properties. Text that is not UTF-8 is left out.
+    pub fn to_builder(&self) -> PropertiesBuilder {
+        let short = |at: usize| self.short(ALL[at]).map(str::to_owned);
+        PropertiesBuilder {
+            short: std::array::from_fn(|at| match ALL[at] {
+                HEADERS | DELIVERY_MODE | PRIORITY | TIMESTAMP => None,
+                _ => short(at),
+            }),
+            headers: self.header_table().to_vec(),
+            delivery_mode: self.find(DELIVERY_MODE).map(|v| v[0]),
+            priority: self.priority(),
+            timestamp: self.timestamp(),
+        }
+    }
+
+    /// The same properties with one header set to a text; another of that name goes.
+    pub fn with_header(&self, name: &str, value: &str) -> Result<Self> {
+        let mut kept = Vec::with_capacity(self.header_table().len());
+        let mut fields = self.headers();
+        loop {
+            let before = fields.rest;
+            match fields.next() {
+                None => break,
+                Some((key, _)) if key == name => {}
+                Some(_) => kept.extend_from_slice(&before[..before.len() - fields.rest.len()]),
+            }
+        }
+        let mut builder = self.to_builder();
+        builder.headers = kept;
+        builder.header(name, value).build()
+    }
+
     fn short(&self, flag: u16) -> Option<&str> {
         self.find(flag).and_then(|v| std::str::from_utf8(v).ok())
     }
@@ -519,6 +551,35 @@ mod tests {
         assert_eq!(again.headers().count(), 2);
         assert_eq!(again.correlation_id(), None);
         assert_eq!(Properties::none().headers().count(), 0);
+    }
+
+    #[test]
+    fn a_header_is_replaced_and_all_else_stays() {
+        let properties = Properties::builder()
+            .content_type("a/b")
+            .content_encoding("gzip")
+            .delivery_mode(1)
+            .priority(9)
+            .correlation_id("c")
+            .cluster_id("l")
+            .timestamp(7)
+            .header("other", "x")
+            .header(REPLAY_ID, "old")
+            .header_fields(b"\x01nI\0\0\0\x07")
+            .header(REPLAY_ID, "older")
+            .build()
+            .unwrap();
+        assert_eq!(properties.to_builder().build().unwrap(), properties);
+        let changed = properties.with_header(REPLAY_ID, "new").unwrap();
+        let names: Vec<_> = changed.headers().map(|(name, _)| name).collect();
+        assert_eq!(names, ["other", "n", REPLAY_ID]);
+        assert_eq!(changed.header(REPLAY_ID).unwrap().as_str(), Some("new"));
+        assert_eq!(changed.content_encoding(), Some("gzip"));
+        assert_eq!(changed.cluster_id(), Some("l"));
+        assert_eq!((changed.priority(), changed.timestamp()), (Some(9), Some(7)));
+        assert!(!changed.is_persistent());
+        let none = Properties::none().with_header("a", "b").unwrap();
+        assert_eq!(none.headers().count(), 1);
     }
 
     #[test]
