@@ -61,14 +61,19 @@ fn fold(crc: u32) -> u16 {
 }
 
 /// The first bytes of a segment.
-pub(super) fn segment_header(number: u32, salt: Salt) -> [u8; SEGMENT_HEADER as usize] {
+pub(super) fn segment_header(
+    number: u32,
+    segment_bytes: u32,
+    salt: Salt,
+) -> [u8; SEGMENT_HEADER as usize] {
     let mut header = [0; SEGMENT_HEADER as usize];
     header[..8].copy_from_slice(SEGMENT_MAGIC);
     header[8..12].copy_from_slice(&VERSION.to_le_bytes());
     header[12..16].copy_from_slice(&number.to_le_bytes());
     header[16..24].copy_from_slice(&salt.number.to_le_bytes());
-    let crc = crc32c::crc32c(&header[..24]);
-    header[24..28].copy_from_slice(&crc.to_le_bytes());
+    header[24..28].copy_from_slice(&segment_bytes.to_le_bytes());
+    let crc = crc32c::crc32c(&header[..28]);
+    header[28..32].copy_from_slice(&crc.to_le_bytes());
     header
 }
 
@@ -76,6 +81,7 @@ pub(super) fn segment_header(number: u32, salt: Salt) -> [u8; SEGMENT_HEADER as 
 pub(super) enum SegmentHeader {
     Valid {
         number: u32,
+        segment_bytes: u32,
         salt: Salt,
     },
     /// Written by another version of annals.
@@ -85,9 +91,9 @@ pub(super) enum SegmentHeader {
 
 /// Reads a segment's header.
 pub(super) fn parse_segment_header(header: &[u8]) -> SegmentHeader {
-    if header.len() < 28
+    if header.len() < 32
         || header[..8] != *SEGMENT_MAGIC
-        || u32_at(header, 24) != crc32c::crc32c(&header[..24])
+        || u32_at(header, 28) != crc32c::crc32c(&header[..28])
     {
         return SegmentHeader::Damaged;
     }
@@ -96,6 +102,7 @@ pub(super) fn parse_segment_header(header: &[u8]) -> SegmentHeader {
             let salt = Salt::new(u64_at(header, 16));
             SegmentHeader::Valid {
                 number: u32_at(header, 12),
+                segment_bytes: u32_at(header, 24),
                 salt,
             }
         }

@@ -13,6 +13,8 @@
 
 mod files;
 mod format;
+#[cfg(test)]
+pub mod fuzz;
 mod pool;
 mod reader;
 mod recover;

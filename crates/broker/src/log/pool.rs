@@ -313,7 +313,7 @@ impl Shared {
     }
 
     fn name(&self, number: u32, file: &dyn DiskFile) -> io::Result<()> {
-        let header = segment_header(number, self.salt);
+        let header = segment_header(number, self.segment_bytes, self.salt);
         debug_assert_eq!(header.len(), SEGMENT_HEADER as usize);
         file.write_all_at(&header, 0)?;
         file.sync_data()?;

@@ -44,7 +44,7 @@ pub(super) fn recover(
     let mut recovery = Recovery::default();
     let most = listing.segments.last().copied().unwrap_or(0);
     let snapshot = newest_snapshot(files, &mut listing, &mut recovery)?;
-    let found = check_headers(files, &mut listing, &mut recovery)?;
+    let found = check_headers(files, config, &mut listing, &mut recovery)?;
     let salt = match found.or(snapshot.as_ref().map(|snapshot| snapshot.salt)) {
         Some(salt) => salt,
         None if most == 0 => Salt::new(config.salt),
@@ -64,7 +64,7 @@ pub(super) fn recover(
         .map_or(Lsn::default(), |snapshot| snapshot.position);
     let order: Vec<u32> = listing.segments.iter().copied().collect();
     let mut replay = Replay::new(files, salt, recovery, visit);
-    let replayed = replay.run(&order, start)?;
+    let mut replayed = replay.run(&order, start)?;
     let (mut recovery, released) = replay.finish();
     if let Some(snapshot) = &snapshot {
         let gone = |n: &&u32| !listing.segments.contains(n) && !released.contains(n);
@@ -77,11 +77,11 @@ pub(super) fn recover(
             .damaged
             .extend(missing.map(|n| Damage::missing(*n)));
     }
-    recovery.end = replayed.end;
     recovery.clean = replayed.clean;
     recovery.torn_bytes = replayed.torn_bytes;
     mark_damaged(files, &mut listing, &recovery)?;
-    settle(files, config, salt, &listing, &replayed)?;
+    settle(files, config, salt, &listing, &mut replayed)?;
+    recovery.end = replayed.end;
     let spares = sort_spares(files, config, &listing, &replayed)?;
     let last = match listing.segments.contains(&replayed.end.segment()) {
         true => {
@@ -133,10 +133,11 @@ fn newest_snapshot(
     Ok(None)
 }
 
-/// Checks every segment's header; those of other logs or under a wrong name are reported and no
-/// longer listed. Returns the log's salt.
+/// Checks every segment's header and length; those of other logs or under a wrong name are reported
+/// and no longer listed. Returns the log's salt.
 fn check_headers(
     files: &Files,
+    config: &LogConfig,
     listing: &mut Listing,
     recovery: &mut Recovery,
 ) -> Result<Option<Salt>> {
@@ -145,6 +146,7 @@ fn check_headers(
     for &number in &listing.segments {
         let file = files.disk.open(&files.segment(number), Access::Read)?;
         let header = read_up_to(&*file, 0, SEGMENT_HEADER as usize)?;
+        let mut whole = config.segment_bytes;
         let reason = match parse_segment_header(&header) {
             SegmentHeader::Foreign(version) => {
                 let name = segment_name(number);
@@ -154,21 +156,33 @@ fn check_headers(
             }
             SegmentHeader::Valid { number: n, .. } if n != number => {
                 foreign.push(number);
-                "segment under another's name"
+                Some("segment under another's name")
             }
             SegmentHeader::Valid { salt, .. } if known.is_some_and(|known| known != salt) => {
                 foreign.push(number);
-                "segment of another log"
+                Some("segment of another log")
             }
-            SegmentHeader::Valid { salt, .. } => {
+            SegmentHeader::Valid {
+                segment_bytes,
+                salt,
+                ..
+            } => {
                 known = Some(salt);
-                continue;
+                whole = segment_bytes;
+                None
             }
-            SegmentHeader::Damaged => "segment header is damaged",
+            SegmentHeader::Damaged => Some("segment header is damaged"),
         };
+        let damage = |from, len, reason| Damage::in_segment(number, from, len, reason);
         recovery
             .damaged
-            .push(Damage::in_segment(number, 0, SEGMENT_HEADER, reason));
+            .extend(reason.map(|reason| damage(0, SEGMENT_HEADER, reason)));
+        let len = u32::try_from(file.len()?).unwrap_or(u32::MAX);
+        if len < whole {
+            recovery
+                .damaged
+                .push(damage(len, whole - len, "segment is cut short"));
+        }
     }
     for number in foreign {
         listing.segments.remove(&number);
@@ -205,7 +219,7 @@ fn settle(
     config: &LogConfig,
     salt: Salt,
     listing: &Listing,
-    replayed: &Replayed,
+    replayed: &mut Replayed,
 ) -> Result<()> {
     let last = replayed.end.segment();
     if !listing.segments.contains(&last) {
@@ -229,6 +243,11 @@ fn settle(
                 false => void(&*file, end, config.segment_bytes)?,
             }
         }
+        file.sync_data()?;
+    }
+    if !replayed.clean {
+        let file = files.disk.open(&files.segment(last), Access::ReadWrite)?;
+        replayed.mark(salt, &*file, config.segment_bytes)?;
         file.sync_data()?;
     }
     Ok(())

@@ -29,14 +29,31 @@ pub(super) struct Replayed {
     pub(super) durable: Lsn,
     /// Whether it ends with the mark of a log closed in order.
     pub(super) clean: bool,
+    /// Whether it ends with a group that holds nothing.
+    pub(super) marked: bool,
     /// Bytes of unacknowledged groups behind the end.
     pub(super) torn_bytes: u64,
 }
 
 impl Replayed {
-    /// Takes back the mark, before anything is written behind it.
+    /// Takes back the mark of a closed log, before anything is written behind it.
     pub(super) fn reopen(&self, salt: Salt, file: &dyn DiskFile) -> Result<()> {
-        let at = self.end.offset() - GROUP_HEADER as u32;
+        self.write_mark(salt, file, self.end.offset() - GROUP_HEADER as u32)
+    }
+
+    /// Marks the end after a crash, so that what lies before it stays proven; that must be synced
+    /// before, and the mark after.
+    pub(super) fn mark(&mut self, salt: Salt, file: &dyn DiskFile, room: u32) -> Result<()> {
+        let (at, len) = (self.end.offset(), GROUP_HEADER as u32);
+        self.durable = self.end;
+        if !self.marked && at + len <= room {
+            self.write_mark(salt, file, at)?;
+            self.end = Lsn::new(self.end.segment(), at + len);
+        }
+        Ok(())
+    }
+
+    fn write_mark(&self, salt: Salt, file: &dyn DiskFile, at: u32) -> Result<()> {
         let lsn = Lsn::new(self.end.segment(), at);
         let len = GROUP_HEADER as u32;
         let group = Group {
@@ -171,8 +188,8 @@ impl<'a> Replay<'a> {
     /// Walks through one segment; returns whether the log goes on in the next.
     fn walk(&mut self, segment: &Segment<'_>, mut at: usize) -> Result<bool> {
         let number = segment.number;
-        // A closing mark ends at the first; an unfinished group would reach to the second.
-        let (mut closed, mut reach) = (0, 0);
+        // Where a closing mark ends, any mark, and the last group.
+        let (mut closed, mut marked, mut reach) = (0, 0, 0);
         let go_on = loop {
             if segment.end.is_some_and(|end| at >= end) {
                 break true;
@@ -186,6 +203,11 @@ impl<'a> Replay<'a> {
                     reach = at + group.len as usize;
                     at += GROUP_HEADER;
                     closed = if group.closed { at } else { 0 };
+                    marked = if group.len as usize == GROUP_HEADER {
+                        at
+                    } else {
+                        0
+                    };
                     continue;
                 }
                 Item::Record {
@@ -206,15 +228,12 @@ impl<'a> Replay<'a> {
             }
             let evidence = self.evidence(segment, at, &mut reach)?;
             if lsn >= evidence {
+                self.out.marked = at == marked;
                 self.out.torn_bytes = reach.saturating_sub(at) as u64;
                 break false;
             }
             match self.skip(segment, at, skip, evidence) {
                 Some(next) => at = next,
-                None if evidence.segment() == number => {
-                    at = evidence.offset() as usize;
-                    break false;
-                }
                 None => break true,
             }
         };
@@ -232,7 +251,7 @@ impl<'a> Replay<'a> {
         }
     }
 
-    /// Reports the damage at `at` and returns where the next valid thing lies.
+    /// Reports the damage at `at` and returns where to go on; `None` if that is in the next segment.
     fn skip(
         &mut self,
         segment: &Segment<'_>,
@@ -240,24 +259,21 @@ impl<'a> Replay<'a> {
         known: Option<usize>,
         evidence: Lsn,
     ) -> Option<usize> {
-        let most = segment.end.unwrap_or(segment.bytes.len());
-        let durable = |next: &usize| Lsn::new(segment.number, *next as u32) < evidence;
-        let next = match known {
-            Some(len) => Some((at + len).min(most)),
-            None => self.resync(segment, at),
-        };
-        let next = next.filter(durable);
-        let end = next.unwrap_or(match evidence.segment() == segment.number {
+        let here = evidence.segment() == segment.number;
+        // What lies behind the evidence is looked at for itself.
+        let most = match here {
             true => evidence.offset() as usize,
-            false => most.max(at),
-        });
+            false => segment.end.unwrap_or(segment.bytes.len()).max(at),
+        };
+        let next = known.map_or_else(|| self.resync(segment, at), |len| Some(at + len));
+        let next = next.filter(|next| *next < most).or(here.then_some(most));
         let reason = match known {
             Some(_) => "record does not match its checksum",
             None => "no valid record",
         };
         if next.is_some() || !segment.gap {
-            let (from, len) = (at as u32, (end - at) as u32);
-            let damage = Damage::in_segment(segment.number, from, len, reason);
+            let len = next.unwrap_or(most) - at;
+            let damage = Damage::in_segment(segment.number, at as u32, len as u32, reason);
             self.recovery.damaged.push(damage);
         }
         next

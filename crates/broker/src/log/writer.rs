@@ -19,6 +19,9 @@ use std::sync::Arc;
 /// An open group longer than this is written in parts, so that its memory is bounded.
 const PART_MAX: usize = 4 << 20;
 
+/// Kept free at a segment's end: for the mark of a recovery and that of a log closed in order.
+const MARKS: usize = 2 * GROUP_HEADER;
+
 /// A durable sequence of records, written by one thread.
 pub struct Log {
     files: Files,
@@ -164,8 +167,9 @@ impl Log {
     /// Bytes that can be appended without taking more of the disk.
     pub fn room(&self) -> Room {
         let supply = self.pool.supply();
-        let each = u64::from(self.config.segment_bytes - SEGMENT_HEADER) - GROUP_HEADER as u64;
-        let used = self.written as usize + self.part.len().max(GROUP_HEADER);
+        let each =
+            u64::from(self.config.segment_bytes - SEGMENT_HEADER) - (GROUP_HEADER + MARKS) as u64;
+        let used = self.written as usize + self.part.len().max(GROUP_HEADER) + MARKS;
         let left = u64::from(self.config.segment_bytes).saturating_sub(used as u64);
         let spares = (supply.ready + supply.coming) as u64;
         match spares {
@@ -343,7 +347,7 @@ impl Log {
         }
         let bytes = record_bytes(len);
         let used = self.written as usize + self.part.len().max(GROUP_HEADER);
-        if used + bytes > self.config.segment_bytes as usize {
+        if used + bytes + MARKS > self.config.segment_bytes as usize {
             self.roll()?;
         } else if self.part.len() + bytes > PART_MAX {
             self.write_part(false)?;
@@ -448,7 +452,7 @@ impl Log {
 
 impl LogConfig {
     fn check(&self) -> Result<()> {
-        let overhead = SEGMENT_HEADER as usize + 2 * GROUP_HEADER + record_bytes(0);
+        let overhead = SEGMENT_HEADER as usize + GROUP_HEADER + record_bytes(0) + MARKS;
         let least = overhead + record_bytes(self.message_bytes_max as usize);
         if self.message_bytes_max >= PAYLOAD_MAX || (self.segment_bytes as usize) < least {
             let (segment, message) = (self.segment_bytes, self.message_bytes_max);

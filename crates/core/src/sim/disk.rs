@@ -1,6 +1,8 @@
 //! [`SimDisk`]: files in memory, every change recorded.
 
+use super::SimRandom;
 use super::crash::{Change, NameChange, Node, Step, Survivor};
+use crate::Random;
 use crate::disk::{Access, DirEntry, Disk, DiskFile};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -94,7 +96,9 @@ impl SimDisk {
             state.replayed = index + 1;
         }
         let image = |i| {
-            let (files, names) = state.survivor.image(seed, i);
+            // Every step draws anew: with one draw for all, the same few changes would be dropped.
+            let drawn = SimRandom::new(seed ^ (step as u64).rotate_left(32)).next_u64();
+            let (files, names) = state.survivor.image(drawn, i);
             Self::holding(files, names)
         };
         (0..n as u64).map(image).collect()
