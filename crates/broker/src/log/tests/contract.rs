@@ -240,7 +240,7 @@ fn a_full_disk_refuses_appends_and_goes_on_when_there_is_space() {
 #[test]
 fn a_failed_write_or_sync_is_final() {
     for op in [SimOp::Write, SimOp::Sync] {
-        for nth in 1..12 {
+        for nth in 1..30 {
             let disk = SimDisk::new();
             let mut log = open(&disk).log;
             disk.fail(op, nth, io::ErrorKind::Other);
@@ -260,15 +260,10 @@ fn a_failed_write_or_sync_is_final() {
             );
             drop(log);
             let opened = open(&disk);
-            assert!(
-                opened.records.len() as u64 >= kept,
-                "{} < {kept}",
-                opened.records.len()
-            );
-            drop(opened);
-            let images = disk.crash_images(disk.steps(), nth, 20);
-            for image in images {
-                assert!(open(&image).records.len() as u64 >= kept);
+            assert!(opened.records.len() as u64 >= kept);
+            // What was lost by the sync is in memory still: the start must write it again.
+            for image in disk.crash_images(disk.steps(), nth, 20) {
+                assert_eq!(open(&image).records, opened.records);
             }
         }
     }

@@ -9,6 +9,8 @@ use annals_core::Disk;
 /// What the log was told and what it answered, with the disk's step at that time.
 #[derive(Default)]
 struct Told {
+    /// Added to the numbers of records.
+    offset: u64,
     records: Vec<Record>,
     /// So many records had been appended.
     appended: Vec<(usize, usize)>,
@@ -25,7 +27,8 @@ fn at<T: Copy>(notes: &[(usize, T)], step: usize) -> Option<T> {
 
 impl Told {
     fn append(&mut self, disk: &SimDisk, log: &mut Log) {
-        self.records.push(append(log, self.records.len() as u64));
+        let number = self.offset + self.records.len() as u64;
+        self.records.push(append(log, number));
         self.appended.push((disk.steps(), self.records.len()));
     }
 
@@ -148,8 +151,10 @@ fn crash_again(disk: &SimDisk, before: &Told, step: usize, opened: (Opened, usiz
     let (Opened { mut log, .. }, count) = opened;
     let acknowledged = at(&before.acknowledged, step).unwrap_or(0);
     let seed = step as u64;
+    let records = before.records[..count].to_vec();
     let mut told = Told {
-        records: before.records[..count].to_vec(),
+        offset: OTHER,
+        records,
         ..Told::default()
     };
     told.released = before
@@ -280,4 +285,78 @@ fn a_crash_right_after_a_recovery_reports_no_damage() {
             assert_eq!(opened.recovery.damaged, []);
         }
     }
+}
+
+#[test]
+fn what_an_unacknowledged_group_left_is_never_taken_up_by_a_later_one() {
+    for closed in [false, true] {
+        let disk = SimDisk::new();
+        let mut log = open(&disk).log;
+        fill(&mut log, 0..3);
+        match closed {
+            true => log.close().unwrap(),
+            false => drop(log),
+        }
+        let mut log = open(&disk).log;
+        for number in 3..30 {
+            append(&mut log, number);
+        }
+        let before = disk.steps();
+        log.commit(false).unwrap();
+        for image in disk.crash_images(before + 1, 11, 400) {
+            let mut opened = open(&image);
+            // What the torn group left may count; what lies behind its first gap may not.
+            let known = opened.records.len();
+            let added = append(&mut opened.log, OTHER + known as u64);
+            opened.log.commit(true).unwrap();
+            drop(opened);
+            let again = open(&image);
+            assert_eq!(again.records.len(), known + 1);
+            assert_eq!(again.records.last(), Some(&added));
+            assert!(again.recovery.damaged.is_empty());
+        }
+    }
+}
+
+#[test]
+fn a_segment_that_an_unacknowledged_group_reached_does_not_end_the_one_before_it() {
+    let disk = SimDisk::new();
+    let mut log = open(&disk).log;
+    let first = fill(&mut log, 0..3);
+    // The second does not fit behind the first: much of the segment stays free, and the next one
+    // says so.
+    let before = disk.steps();
+    for _ in 0..4 {
+        log.append(1, &[&[1; 2900]]).unwrap();
+    }
+    log.commit(false).unwrap();
+    let mut rolled = 0;
+    for image in disk.crash_images(before + 2, 4, 40) {
+        let mut opened = open(&image);
+        let mut records = opened.records.clone();
+        assert!(records.starts_with(&first));
+        let active = opened.log.segments().last().unwrap().number;
+        let mut notes = vec![(image.steps(), records.len())];
+        for number in 0..100 {
+            let payload = [number; 120];
+            records.push((
+                opened.log.append(7, &[&payload]).unwrap(),
+                7,
+                payload.to_vec(),
+            ));
+            opened.log.commit(true).unwrap();
+            notes.push((image.steps(), records.len()));
+        }
+        rolled += usize::from(opened.log.segments().last().unwrap().number > active);
+        drop(opened);
+        for step in (notes[0].0..=image.steps()).step_by(3) {
+            for again in image.crash_images(step, 8, 3) {
+                let found = open(&again);
+                assert!(records.starts_with(&found.records));
+                assert!(found.records.len() >= at(&notes, step).unwrap());
+                assert!(found.recovery.damaged.is_empty());
+            }
+        }
+    }
+    assert_eq!(rolled, 40);
 }
