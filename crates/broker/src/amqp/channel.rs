@@ -110,11 +110,6 @@ impl Channel {
         });
     }
 
-    /// Whether a batch waits.
-    pub(crate) fn has_batch(&self) -> bool {
-        !self.publishes.is_empty() || !self.settlements.is_empty()
-    }
-
     /// Hands the batch to the session.
     pub(crate) async fn flush(&mut self, session: &Session) {
         if !self.publishes.is_empty() {

@@ -211,7 +211,7 @@ impl<R: AsyncRead + Unpin> Connection<R> {
                 Ok(false) | Err(_) => Err(Stop::Gone),
             },
             // An error says that whoever could shut down is gone, which is a shutdown as well.
-            _ = shutdown.wait_for(|down| *down) => {
+            () = async { shutdown.wait_for(|down| *down).await.map_or((), drop) } => {
                 let reason = "broker forced connection closure with reason 'shutdown'";
                 Err(Fault::new(320, reason).into())
             }

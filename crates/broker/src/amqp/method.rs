@@ -162,6 +162,7 @@ mod tests {
     use super::*;
     use amq_protocol::frame::{AMQPFrame, gen_frame};
     use amq_protocol::protocol::{basic, queue};
+    use amq_protocol::types::AMQPValue;
 
     /// The payload of a method as `amq-protocol` encodes it.
     fn payload(class: AMQPClass) -> Vec<u8> {
@@ -237,7 +238,8 @@ mod tests {
     #[test]
     fn a_methods_table_is_handed_on_encoded() {
         let mut arguments = amq_protocol::types::FieldTable::default();
-        arguments.insert("x-queue-type".into(), "quorum".into());
+        let quorum = AMQPValue::LongString("quorum".into());
+        arguments.insert("x-queue-type".into(), quorum);
         let payload = payload(AMQPClass::Queue(queue::AMQPMethod::Declare(
             queue::Declare {
                 queue: "q".into(),

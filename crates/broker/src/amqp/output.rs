@@ -48,10 +48,6 @@ impl Output {
         }
     }
 
-    pub(crate) fn set_frame_max(&mut self, frame_max: usize) {
-        self.frame_max = frame_max;
-    }
-
     pub(crate) fn is_empty(&self) -> bool {
         self.bytes == 0
     }
