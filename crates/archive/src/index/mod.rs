@@ -25,6 +25,9 @@ mod store;
 mod tally;
 mod wire;
 
+#[cfg(test)]
+mod tests;
+
 pub use overlay::OverlayBucket;
 pub use skips::SkipList;
 pub use tally::{Counts, Day, Gap, Producers};
@@ -37,6 +40,7 @@ use bytes::Bytes;
 use merge::FAN_OUT;
 use prost::Message;
 use run::Run;
+use std::collections::HashSet;
 use std::sync::Arc;
 use store::{Store, checked};
 
@@ -210,6 +214,52 @@ impl Index {
         })
     }
 
+    /// Checks every byte of every object that the stored states name; what is damaged, by name.
+    pub async fn damage(bucket: Arc<dyn Bucket>, bus: &str) -> Result<Vec<(String, Error)>> {
+        let mut found: Vec<(String, Error)> = Vec::new();
+        let mut checked = HashSet::new();
+        let index = Self::empty(bucket, bus, false);
+        for state in index.store.list(&index.store.state_folder()).await? {
+            let before = found.len();
+            index
+                .check_state(&state.name, &mut checked, &mut found)
+                .await?;
+            // Replaced meanwhile, it may have lost its runs: nothing to tell of.
+            if found.len() > before && index.store.is_gone(&state.name).await? {
+                found.truncate(before);
+            }
+        }
+        Ok(found)
+    }
+
+    async fn check_state(
+        &self,
+        name: &str,
+        checked: &mut HashSet<Bytes>,
+        found: &mut Vec<(String, Error)>,
+    ) -> Result<()> {
+        let state = match self.read_state(name).await {
+            Err(error) if is_damage(&error) => {
+                found.push((name.to_owned(), error));
+                return Ok(());
+            }
+            read => read?,
+        };
+        for run in state
+            .runs
+            .iter()
+            .filter(|run| checked.insert(run.hash.clone()))
+        {
+            match Run::open(&self.store, run).await {
+                Err(error) if is_damage(&error) => {
+                    found.push((self.store.run_name(run.first, run.last), error));
+                }
+                opened => opened?.check(&self.store, found).await?,
+            }
+        }
+        Ok(())
+    }
+
     /// Works off entries up to `until`.
     pub(crate) async fn catch_up_to(
         &mut self,
@@ -361,6 +411,21 @@ impl Index {
     }
 
     async fn load_state(&mut self, name: &str) -> Result<()> {
+        let state = self.read_state(name).await?;
+        let mut runs = Vec::with_capacity(state.runs.len());
+        for run in &state.runs {
+            runs.push(Run::open(&self.store, run).await?);
+        }
+        let hash = state.ledger_hash[..].try_into();
+        self.ledger_hash = hash.map_err(|_| store::damaged(name))?;
+        self.position = Position(state.position);
+        self.stored = self.position;
+        self.runs = runs;
+        Ok(())
+    }
+
+    /// Reads a state and checks that its runs follow one another.
+    async fn read_state(&self, name: &str) -> Result<wire::State> {
         let (message, _) = self.store.read_checked(name).await?;
         let damaged = || store::damaged(name);
         let state = wire::State::decode(message).map_err(|e| damaged().caused_by(e))?;
@@ -371,21 +436,11 @@ impl Index {
             }
             covered = run.last;
         }
-        if state.bus != *self.bus
-            || covered != state.position
-            || self.store.state_name(Position(covered)) != name
-        {
-            return Err(damaged());
+        let named = self.store.state_name(Position(covered)) == name;
+        match state.bus == *self.bus && covered == state.position && named {
+            true => Ok(state),
+            false => Err(damaged()),
         }
-        let mut runs = Vec::with_capacity(state.runs.len());
-        for run in &state.runs {
-            runs.push(Run::open(&self.store, run).await?);
-        }
-        self.runs = runs;
-        self.ledger_hash = state.ledger_hash[..].try_into().map_err(|_| damaged())?;
-        self.position = Position(covered);
-        self.stored = self.position;
-        Ok(())
     }
 
     /// The index must be one of this ledger: of the entry it stands at, the hash must be the same.

@@ -7,7 +7,7 @@ use super::store::{Store, checked, damaged};
 use super::wire;
 use crate::filter::FilterRef;
 use crate::ledger::Position;
-use annals_core::Result;
+use annals_core::{Error, Result};
 use bytes::Bytes;
 use prost::Message;
 use std::ops::Range;
@@ -97,6 +97,34 @@ impl Run {
                 .await?;
         }
         Ok(found)
+    }
+
+    /// Reads all its parts; what is damaged, by name.
+    pub(super) async fn check(
+        &self,
+        store: &Store,
+        found: &mut Vec<(String, Error)>,
+    ) -> Result<()> {
+        for part in 0..self.meta.parts.len() {
+            let name = self.part_name(store, part);
+            match self.check_part(store, part, &name).await {
+                Err(error) if super::is_damage(&error) => found.push((name, error)),
+                checked => checked?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn check_part(&self, store: &Store, part: usize, name: &str) -> Result<()> {
+        let footer = store.footer(name, &self.meta.parts[part]).await?;
+        let mut rows = Vec::new();
+        for first in (0..footer.blocks()).step_by(GAP_BLOCKS) {
+            let blocks = first..(first + GAP_BLOCKS).min(footer.blocks());
+            let bytes = store.read_range(name, footer.range(blocks)).await?;
+            rows.clear();
+            footer.read_blocks(first, &bytes, &mut rows)?;
+        }
+        Ok(())
     }
 
     async fn find_in(

@@ -121,6 +121,10 @@ impl Store {
         }
     }
 
+    pub(super) async fn is_gone(&self, name: &str) -> Result<bool> {
+        Ok(self.bucket.head(name).await?.is_none())
+    }
+
     /// All objects of the index.
     pub(super) async fn list_all(&self) -> Result<Vec<Entry>> {
         self.list(&self.folder).await

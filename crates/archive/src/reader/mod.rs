@@ -34,7 +34,7 @@ pub use get::Found;
 pub use stream::Events;
 
 pub(crate) use decode::{Pool, Wanted};
-pub(crate) use load::fetch_whole;
+pub(crate) use load::check_index;
 pub(crate) use plan::{Plan, time_of};
 pub(crate) use stream::{Source, blocking};
 
