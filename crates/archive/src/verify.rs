@@ -12,6 +12,8 @@
 
 mod against;
 mod segment;
+#[cfg(test)]
+mod tests;
 
 pub use against::{Outcome, PublishLog};
 

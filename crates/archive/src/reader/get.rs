@@ -2,7 +2,6 @@
 
 use super::Archive;
 use super::batch::Location;
-use super::damage::OnDamage;
 use super::load::check_index;
 use super::stream::blocking;
 use crate::filter::FilterRef;
@@ -33,13 +32,9 @@ impl Found {
 impl Archive {
     /// The first event archived under this source and id.
     pub async fn get(&self, source: &str, id: &str) -> Result<Option<Found>> {
-        let index = self.index(OnDamage::Stop).await?;
         // An index ahead of the pinned position may name a place after it.
-        match index
-            .lookup(source, id)
-            .await?
-            .filter(|at| at.position <= self.pinned)
-        {
+        let found = self.look_up(source, id).await?;
+        match found.filter(|location| location.position <= self.pinned) {
             Some(location) => Ok(Some(self.read(location, source, id).await?)),
             None => Ok(None),
         }

@@ -41,7 +41,7 @@ pub(crate) use stream::{Source, blocking};
 use crate::Bucket;
 use crate::index::Index;
 use crate::ledger::{Ledger, Position};
-use annals_core::{Result, Selection};
+use annals_core::{ErrorKind, Result, Selection};
 use std::sync::Arc;
 
 /// How to read.
@@ -140,20 +140,37 @@ impl Archive {
     /// it anew.
     pub async fn index(&self, on_damage: OnDamage) -> Result<Arc<Index>> {
         let mut kept = self.index.lock().await;
-        let mut index = match &*kept {
-            Some(index) if index.position() >= self.pinned => return Ok(index.clone()),
-            Some(index) => Index::clone(index),
-            None => {
-                let bucket = self.ledger.bucket().clone();
-                Index::open_overlay(bucket, self.ledger.bus()).await?
+        if let Some(index) = &*kept {
+            if index.position() >= self.pinned {
+                return Ok(index.clone());
             }
-        };
+            let mut index = Index::clone(index);
+            match index
+                .catch_up_to(&self.ledger, self.pinned, on_damage)
+                .await
+            {
+                // Who writes the index went on and removed what this one named: opened anew below.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                done => return done.map(|_| kept.insert(Arc::new(index)).clone()),
+            }
+        }
+        let mut index =
+            Index::open_overlay(self.ledger.bucket().clone(), self.ledger.bus()).await?;
         index
             .catch_up_to(&self.ledger, self.pinned, on_damage)
             .await?;
-        let index = Arc::new(index);
-        *kept = Some(index.clone());
-        Ok(index)
+        Ok(kept.insert(Arc::new(index)).clone())
+    }
+
+    /// Asks the index for a place; opens it anew where its objects were replaced meanwhile.
+    async fn look_up(&self, source: &str, id: &str) -> Result<Option<Location>> {
+        match self.index(OnDamage::Stop).await?.lookup(source, id).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                self.index.lock().await.take();
+                self.index(OnDamage::Stop).await?.lookup(source, id).await
+            }
+            found => found,
+        }
     }
 
     fn source(&self, index: Option<Arc<Index>>) -> Source {
