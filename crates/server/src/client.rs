@@ -9,6 +9,8 @@ use crate::http::schemas::{PushReceipt, SchemaFiles};
 use crate::http::seal::Sealed;
 use crate::http::status::Status;
 use crate::http::verify::VerifyRequest;
+use crate::replays::{PlanRow, ReplayRequest};
+use annals_replay::Receipt as ReplayReceipt;
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use serde::Serialize;
@@ -105,6 +107,25 @@ impl Client {
         };
         let request = self.http.get(self.url("/v1/archive/events"));
         self.stream(request.query(&selection.pairs()).header("accept", accept))
+            .await
+    }
+
+    /// What a replay would do.
+    pub async fn plan(&self, request: &ReplayRequest) -> Result<PlanRow> {
+        self.post("/v1/replays", request).await
+    }
+
+    /// Runs a replay to a file or an exchange, and waits for its receipt.
+    pub async fn replay(&self, request: &ReplayRequest) -> Result<ReplayReceipt> {
+        self.post("/v1/replays", request).await
+    }
+
+    /// Runs a replay to us: JSON lines.
+    pub async fn replay_stream(
+        &self,
+        request: &ReplayRequest,
+    ) -> Result<impl Stream<Item = Result<Bytes>> + Unpin + use<>> {
+        self.stream(self.http.post(self.url("/v1/replays")).json(request))
             .await
     }
 

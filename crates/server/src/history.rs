@@ -60,17 +60,14 @@ impl History {
 
     /// Of a directory; nothing in it is changed.
     pub async fn open_directory(dir: &Path) -> Result<Self> {
-        let root = bucket_dir(dir);
-        if !root.is_dir() {
-            return Err(Failure::new(
-                Exit::Unreachable,
-                format!("no server runs, and {} holds no archive", dir.display()),
-            )
-            .next(format!("annals up --data {}", dir.display())));
-        }
-        let bucket: Arc<dyn Bucket> = Arc::new(DirectoryBucket::open(Arc::new(SystemDisk), &root)?);
+        let bucket = open_bucket(dir)?;
         let archive = Archive::open(bucket.clone(), BUS).await?;
         Ok(Self::new(archive, bucket))
+    }
+
+    /// The archive, to be handed on.
+    pub fn into_archive(self) -> Archive {
+        self.archive
     }
 
     /// The archive.
@@ -141,6 +138,22 @@ impl History {
         let events = self.select(selection).await?;
         Ok(events.map(move |batch| json_lines(&batch?, &catalog)))
     }
+}
+
+/// The bucket of a directory that exists.
+pub fn open_bucket(dir: &Path) -> Result<Arc<dyn Bucket>> {
+    let root = bucket_dir(dir);
+    if !root.is_dir() {
+        return Err(Failure::new(
+            Exit::Unreachable,
+            format!("no server runs, and {} holds no archive", dir.display()),
+        )
+        .next(format!("annals up --data {}", dir.display())));
+    }
+    Ok(Arc::new(DirectoryBucket::open(
+        Arc::new(SystemDisk),
+        &root,
+    )?))
 }
 
 fn delimit(batch: &Batch) -> Result<Bytes> {

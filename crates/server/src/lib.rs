@@ -12,6 +12,7 @@
 //! - [`platform`] — [`platform::Platform`]: everything `annals up` runs, on one directory
 //! - [`http`] — the control API on 127.0.0.1:7400, one file per resource
 //! - [`history`] — what verbs and API ask of the archive: ledger, events, statistics, verification
+//! - [`replays`] — replays in words: read, planned, run
 //! - [`ingest`] — CloudEvents JSON in, canonical events out
 //! - [`schemas`] — numbered schema revisions in the bucket
 //! - [`client`] — the other verbs' way to a running server
@@ -28,4 +29,5 @@ pub mod http;
 pub mod ingest;
 pub mod output;
 pub mod platform;
+pub mod replays;
 pub mod schemas;

@@ -79,8 +79,8 @@ impl Context {
     pub fn start_log(&self) {
         let level = match (self.flags.quiet, self.flags.verbose) {
             (true, _) => "error",
-            (_, 0) => "warn,lapin=error",
-            (_, 1) => "info,lapin=warn",
+            (_, 0) => "warn,lapin=off",
+            (_, 1) => "info,lapin=off",
             _ => "debug",
         };
         let filter = tracing_subscriber::EnvFilter::try_from_env("ANNALS_LOG")

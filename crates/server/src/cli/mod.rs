@@ -8,6 +8,7 @@ pub mod context;
 pub mod doctor;
 pub mod progress;
 pub mod publish;
+pub mod replay;
 pub mod schema;
 pub mod selection;
 pub mod tail;
@@ -43,7 +44,7 @@ Examples:
   annals publish shop.v1.OrderPlaced -d '{\"total\":42}' publish one event
   annals tail 'shop.#'                                 watch
   annals archive stats                                 what is kept
-  annals replay --types 'shop.#' --to file:orders.bin  give history back
+  annals replay --types 'shop.#' --to file:orders.binpb  give history back
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 nothing matched, 4 invalid, 5 conflict,
 6 unreachable, 7 not allowed, 8 partly done, 9 difference found, 124 timed out, 130 interrupted";
@@ -59,6 +60,8 @@ pub enum Verb {
     Publish(publish::Args),
     /// Watch events as they are published
     Tail(tail::Args),
+    /// Give a part of history back: to a file, standard output or a private exchange
+    Replay(replay::Args),
     /// Look at what is kept
     #[command(subcommand)]
     Archive(archive::Verb),
@@ -135,6 +138,7 @@ pub async fn run(verb: Verb, context: &mut Context) -> Result<()> {
         Verb::Up(args) => up::run(args, context).await,
         Verb::Publish(args) => publish::run(args, context).await,
         Verb::Tail(args) => tail::run(args, context).await,
+        Verb::Replay(args) => replay::run(args, context).await,
         Verb::Archive(verb) => archive::run(verb, context).await,
         Verb::Schema(verb) => schema::run(verb, context).await,
         Verb::Doctor(args) => doctor::run(args, context).await,

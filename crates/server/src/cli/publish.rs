@@ -164,8 +164,9 @@ fn read_payload(argument: &str) -> Result<Vec<u8>> {
 }
 
 async fn publish_over_amqp(uri: &str, event: Event) -> Result<Receipt> {
-    let publisher = connect(uri).await?;
-    let mut results = publisher.publish_events(vec![event]).await;
+    let connection = connect(uri).await?;
+    let mut results = connection.publisher.publish_events(vec![event]).await;
+    connection.close().await;
     match results.pop() {
         Some(Ok(receipt)) => Ok(Receipt::of_bus(&receipt.event)),
         Some(Err(e)) => Err(e.error.into()),
@@ -184,8 +185,9 @@ async fn file(path: PathBuf, args: &Args, context: &mut Context) -> Result<()> {
         bad_line: &|number, reason| context.say(format_args!("line {number}: {reason}")),
         progress: &|bytes| bar.set_position(bytes),
     };
-    let publisher = connect(&uri).await?;
-    let ended = publish_file(&publisher, ingest, path, options).await;
+    let connection = connect(&uri).await?;
+    let ended = publish_file(&connection.publisher, ingest, path, options).await;
+    connection.close().await;
     bar.finish_and_clear();
     let (report, failure) = match ended {
         Ok(report) => (report, None),
@@ -215,13 +217,31 @@ async fn of_server(server: &Client) -> Result<(String, Ingest)> {
     Ok((status.amqp_uri(), ingest))
 }
 
+/// A publisher and the connection it publishes over.
+#[derive(Debug)]
+pub struct Connection {
+    /// Publishes to the main bus.
+    pub publisher: Publisher,
+    bus: Arc<dyn Bus>,
+}
+
+impl Connection {
+    /// Says goodbye. What was confirmed is held by the broker whatever comes of it.
+    pub async fn close(self) {
+        if let Err(error) = self.bus.close().await {
+            tracing::debug!(%error, "the connection did not close cleanly");
+        }
+    }
+}
+
 /// A publisher on the main bus of a broker.
-pub async fn connect(uri: &str) -> Result<Publisher> {
+pub async fn connect(uri: &str) -> Result<Connection> {
     let bus: Arc<dyn Bus> = Arc::new(AmqpBus::connect(uri, Default::default()).await?);
     let mut options = PublisherOptions::of_bus(crate::platform::BUS, "annals");
     options.event_bytes_max = lines::LINE_BYTES_MAX;
     let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
-    Ok(Publisher::new(bus, options, clock, random))
+    let publisher = Publisher::new(bus.clone(), options, clock, random);
+    Ok(Connection { publisher, bus })
 }
 
 /// How a file is published.

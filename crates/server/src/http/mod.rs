@@ -15,6 +15,7 @@ pub mod archive;
 pub mod events;
 pub mod health;
 pub mod problem;
+pub mod replays;
 pub mod schemas;
 pub mod seal;
 pub mod status;
@@ -42,6 +43,7 @@ pub fn router(parts: Arc<Parts>) -> Router {
         .route("/v1/archive/stats", get(archive::stats))
         .route("/v1/archive/events", get(archive::events))
         .route("/v1/archive/verify", post(verify::post))
+        .route("/v1/replays", post(replays::post))
         .route("/v1/schemas", get(schemas::get).put(schemas::put))
         .fallback(not_found)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))

@@ -22,6 +22,8 @@ pub async fn post(
     State(parts): State<Arc<Parts>>,
     Json(request): Json<VerifyRequest>,
 ) -> Result<Json<Verification>, Problem> {
-    let history = super::archive::history(&parts).await?;
-    Ok(Json(history.verify(request.against.as_deref()).await?))
+    let bucket = parts.bucket().clone();
+    Ok(Json(
+        Verification::of_bucket(bucket, request.against.as_deref()).await?,
+    ))
 }

@@ -2,7 +2,7 @@
 
 use crate::cli::Context;
 use crate::exit::{Exit, Failure, Result};
-use crate::history::{History, Verification};
+use crate::history::{Verification, open_bucket};
 use crate::http::verify::VerifyRequest;
 use crate::output::{Format, Table, grouped};
 use serde_json::json;
@@ -11,7 +11,8 @@ use std::path::PathBuf;
 const EXAMPLES: &str = "\
 Examples:
   annals archive verify
-  annals archive verify --against publish.log    compare with what a publisher wrote down
+  annals archive verify --against publish.log    compare with what a publisher wrote down:
+                                                 source<TAB>id<TAB>BLAKE3 in hex<TAB>ok|unknown|failed
   annals archive verify -o json
 
 Checks the ledger's chain; every segment's length, hash, counts and checksums; every record; and
@@ -34,12 +35,13 @@ pub async fn run(args: Args, context: &mut Context) -> Result<()> {
             server.verify(&VerifyRequest { against }).await?
         }
         None => {
-            let history = History::open_directory(&context.dir).await?;
-            history.verify(args.against.as_deref()).await?
+            // Not through the ledger: a broken one is what is looked for.
+            let bucket = open_bucket(&context.dir)?;
+            Verification::of_bucket(bucket, args.against.as_deref()).await?
         }
     };
     print(&found, context)?;
-    match found.findings.len() {
+    match found.finding_count {
         0 => Ok(()),
         count => Err(Failure::new(
             Exit::Difference,
@@ -47,7 +49,7 @@ pub async fn run(args: Args, context: &mut Context) -> Result<()> {
                 "{} found",
                 match count {
                     1 => "1 difference".to_owned(),
-                    _ => format!("{} differences", grouped(count as u64)),
+                    _ => format!("{} differences", grouped(count)),
                 }
             ),
         )

@@ -4,20 +4,25 @@ use super::figures::Figures;
 use crate::cli::Context;
 use crate::cli::publish::{FileOptions, FileReport, connect, publish_file};
 use crate::exit::{Exit, Failure, Result, at_path};
-use crate::history::{History, Stats};
+use crate::history::{History, Stats, Verification};
 use crate::ingest::Ingest;
 use crate::output::{bytes_text, grouped};
 use crate::platform::{Parts, Platform};
+use crate::replays::{Prepared, ReplayRequest};
+use annals_bus::{Bus, LocalBus, Settle, Tags};
+use annals_core::properties::REPLAY_ID;
 use annals_core::{Event, Selection, Subject, frame};
 use futures::StreamExt;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 const SAMPLE: &[u8] = include_bytes!(concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/../../examples/vcs/events-5000.jsonl.zst"
 ));
+/// Deliveries the private replay's consumer is handed ahead.
+const PREFETCH: u32 = 1_000;
 const SCHEMAS: [(&str, &str); 2] = [
     (
         "vcs/v1/commit_pushed.proto",
@@ -69,9 +74,10 @@ pub(super) async fn take(
 
     publish(platform, &path, &expected, figures).await?;
     archive(parts, &expected, figures).await?;
-    verify(parts, figures).await?;
+    verify(parts, &expected, figures).await?;
     replay_file(parts, dir, &expected, figures).await?;
     replay_subject(parts, &expected, figures).await?;
+    replay_private(parts, &expected, figures).await?;
     publish_again(platform, &path, &expected, figures).await?;
     context.say("every byte that was published came back");
     Ok(())
@@ -105,16 +111,16 @@ async fn publish(
 }
 
 async fn publish_over_amqp(platform: &Platform, path: &Path) -> Result<FileReport> {
-    let publisher = connect(&platform.address().amqp_uri()).await?;
+    let connection = connect(&platform.address().amqp_uri()).await?;
     let options = FileOptions {
         keep_going: false,
         bad_line: &|_, _| {},
         progress: &|_| {},
     };
     let ingest = platform.parts().ingest();
-    publish_file(&publisher, ingest, path.to_owned(), options)
-        .await
-        .map_err(|(_, failure)| failure)
+    let ended = publish_file(&connection.publisher, ingest, path.to_owned(), options).await;
+    connection.close().await;
+    ended.map_err(|(_, failure)| failure)
 }
 
 async fn archive(parts: &Parts, expected: &Expected, figures: &mut Figures) -> Result<()> {
@@ -127,7 +133,7 @@ async fn archive(parts: &Parts, expected: &Expected, figures: &mut Figures) -> R
         "archive",
         stats.records,
         format!(
-            "{} segments, {}, {} ledger entries",
+            "segments in the ledger: {}, {}, entries: {}",
             stats.segments,
             bytes_text(stats.bytes),
             stats.ledger_position
@@ -136,8 +142,9 @@ async fn archive(parts: &Parts, expected: &Expected, figures: &mut Figures) -> R
     Ok(())
 }
 
-async fn verify(parts: &Parts, figures: &mut Figures) -> Result<()> {
-    let found = history(parts).await?.verify(None).await?;
+async fn verify(parts: &Parts, expected: &Expected, figures: &mut Figures) -> Result<()> {
+    let found = Verification::of_bucket(parts.bucket().clone(), None).await?;
+    agree("records verified", found.records, expected.count())?;
     if let Some(finding) = found.findings.first() {
         let message = format!("{}: {}: {}", finding.kind, finding.name, finding.detail);
         return Err(Failure::new(Exit::Difference, message));
@@ -161,16 +168,13 @@ async fn replay_file(
     expected: &Expected,
     figures: &mut Figures,
 ) -> Result<()> {
-    let path = dir.join("replayed.bin");
-    let history = history(parts).await?;
-    let selected = history.count(&Selection::all()).await?;
+    let path = dir.join("replayed.binpb");
+    let prepared = prepare(parts).await?;
+    let selected = prepared.plan().selected;
     agree("events selected", selected, expected.distinct)?;
-    let mut file = std::fs::File::create_new(&path).map_err(at_path(&path))?;
-    let mut stream = history.delimited(&Selection::all()).await?;
-    while let Some(part) = stream.next().await {
-        file.write_all(&part?).map_err(at_path(&path))?;
-    }
-    drop(file);
+    let mut target = prepared.file(parts.config().disk.clone(), path.clone())?;
+    let receipt = prepared.run(&mut target, |_| {}).await?;
+    agree("events delivered to the file", receipt.delivered, selected)?;
     let replayed = std::fs::read(&path).map_err(at_path(&path))?;
     compare("the replayed file", &replayed, &expected.once(|_| true))?;
     figures.events(
@@ -208,6 +212,75 @@ async fn replay_subject(parts: &Parts, expected: &Expected, figures: &mut Figure
         format!("{} events of {subject}, in order", grouped(*count)),
     );
     Ok(())
+}
+
+/// Replays everything to an exchange of its own, takes it from there, and compares it; nothing of
+/// it reaches the archive.
+async fn replay_private(parts: &Parts, expected: &Expected, figures: &mut Figures) -> Result<()> {
+    const QUEUE: &str = "annals.tour.rebuild";
+    let prepared = prepare(parts).await?;
+    let mut target = prepared
+        .private(parts.broker(), &[QUEUE.to_owned()])
+        .await?;
+    let receipt = prepared.run(&mut target, |_| {}).await?;
+    agree(
+        "events delivered to the exchange",
+        receipt.delivered,
+        expected.distinct,
+    )?;
+    let bus = LocalBus::new(parts.broker());
+    let mut consumer = bus.consume(QUEUE, PREFETCH).await?;
+    let (mut heard, mut count) = (Vec::new(), 0);
+    while count < expected.distinct {
+        let Some(deliveries) = consumer.next().await? else {
+            return Err(Failure::new(
+                Exit::Difference,
+                "the replay's queue ended early",
+            ));
+        };
+        let Some(last) = deliveries.last().map(|d| d.tag) else {
+            continue;
+        };
+        for delivery in &deliveries {
+            if delivery.properties.header(REPLAY_ID).is_none() {
+                return Err(Failure::new(
+                    Exit::Difference,
+                    "a replayed delivery is not marked",
+                ));
+            }
+            frame::put(&delivery.body, &mut heard);
+            count += 1;
+        }
+        consumer.settle(Settle::Ack, Tags::UpTo(last)).await?;
+    }
+    bus.close().await?;
+    compare("the private replay", &heard, &expected.once(|_| true))?;
+    parts.seal().await?;
+    agree(
+        "records after a private replay",
+        stats(parts).await?.records,
+        expected.count(),
+    )?;
+    figures.events(
+        "private",
+        count,
+        format!(
+            "{} events through an exchange of its own, none archived again",
+            grouped(count)
+        ),
+    );
+    Ok(())
+}
+
+async fn prepare(parts: &Parts) -> Result<Prepared> {
+    let request = ReplayRequest {
+        selection: Default::default(),
+        to: None,
+        rate: None,
+    };
+    let config = parts.config();
+    let archive = parts.archive().await?;
+    Prepared::new(archive, &request, config.clock.clone(), &*config.random).await
 }
 
 /// Publishes everything a second time: the archive keeps it, and counts nothing twice.

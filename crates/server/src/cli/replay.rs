@@ -1,0 +1,161 @@
+//! `annals replay`: give a part of history back.
+
+use super::selection::SelectionArgs;
+use super::tail::Lines;
+use super::{Context, progress};
+use crate::exit::{Exit, Failure, Result};
+use crate::history::History;
+use crate::output::{Table, output_failure};
+use crate::replays::{PlanRow, Prepared, ReplayRequest, To};
+use annals_core::system::{SystemClock, SystemDisk, SystemRandom};
+use annals_replay::Receipt;
+use annals_replay::target::{Format, StreamTarget};
+use serde_json::json;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+const EXAMPLES: &str = "\
+Examples:
+  annals replay --types 'shop.#' --dry-run                  how many it would be
+  annals replay --types 'shop.#' --to file:orders.binpb     the bytes as published
+  annals replay --subject o-17 --to file:o-17.jsonl         JSON lines
+  annals replay --range today --to stdout | jq .type
+  annals replay --types 'shop.#' --to private:rebuild --rate 2000
+
+Each event once, in the order of the archive. A .binpb file holds the envelopes, each after its
+length as a varint. A private replay goes to an exchange of its own and the queues named, every
+delivery marked with the header annals-replay-id; it reaches nothing else and is never archived.
+Commands (types that end with Command, packages that end with commands) are left out unless --types
+names them in full.";
+
+/// Give a part of history back: to a file, standard output or a private exchange
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Which events
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    /// Where to: file:PATH, stdout, private or private:QUEUE
+    #[arg(long, value_name = "TARGET", required_unless_present = "dry_run")]
+    pub to: Option<To>,
+    /// Most events a second
+    #[arg(long, value_name = "N")]
+    pub rate: Option<NonZeroU32>,
+    /// Only say what it would do
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Exit with 3 if no event is selected
+    #[arg(long)]
+    pub fail_empty: bool,
+}
+
+/// Replays.
+pub async fn run(args: Args, context: &mut Context) -> Result<()> {
+    let to = args
+        .to
+        .filter(|_| !args.dry_run)
+        .map(absolute)
+        .transpose()?;
+    let request = ReplayRequest {
+        selection: args.selection.into(),
+        to: to.as_ref().map(To::to_string),
+        rate: args.rate,
+    };
+    let selected = match (context.find_server().await?, to) {
+        (Some(server), None) => print_plan(server.plan(&request).await?, context)?,
+        (Some(server), Some(To::Stdout)) => {
+            let plan = ReplayRequest {
+                to: None,
+                ..request.clone()
+            };
+            let selected = server.plan(&plan).await?.selected;
+            let mut lines = Lines::new(server.replay_stream(&request).await?);
+            while let Some(line) = lines.next().await? {
+                context.out.bytes(&line)?;
+                context.out.bytes(b"\n")?;
+            }
+            context.out.flush()?;
+            selected
+        }
+        (Some(server), Some(_)) => print_receipt(&server.replay(&request).await?, context)?,
+        (None, to) => on_directory(&request, to, context).await?,
+    };
+    match selected {
+        0 if args.fail_empty => Err(Failure::new(Exit::NothingMatched, "no event matched")),
+        _ => Ok(()),
+    }
+}
+
+/// The server may have another working directory.
+fn absolute(to: To) -> Result<To> {
+    match to {
+        To::File(path) => Ok(To::File(std::path::absolute(path)?)),
+        other => Ok(other),
+    }
+}
+
+async fn on_directory(
+    request: &ReplayRequest,
+    to: Option<To>,
+    context: &mut Context,
+) -> Result<u64> {
+    let history = History::open_directory(&context.dir).await?;
+    let (clock, archive) = (Arc::new(SystemClock), history.into_archive());
+    let prepared = Prepared::new(archive, request, clock, &SystemRandom).await?;
+    let bar = progress::bar(context, "replaying", prepared.plan().to_deliver());
+    let progress = |delivered| bar.set_position(delivered);
+    let receipt = match to {
+        None => return print_plan(prepared.plan().clone().into(), context),
+        Some(To::Private(_)) => {
+            let next = format!("annals up --data {}", context.dir.display());
+            let message = "a private replay needs the broker of a running server";
+            return Err(Failure::new(Exit::Unreachable, message).next(next));
+        }
+        Some(To::File(path)) => {
+            let mut target = prepared.file(Arc::new(SystemDisk), path)?;
+            prepared.run(&mut target, progress).await?
+        }
+        Some(To::Stdout) => {
+            let mut target =
+                StreamTarget::new("standard output", tokio::io::stdout(), Format::JsonLines);
+            return match prepared.run(&mut target, progress).await {
+                Ok(receipt) => Ok(receipt.selected),
+                Err(failure) if failure.message.contains("Broken pipe") => {
+                    Err(output_failure(std::io::ErrorKind::BrokenPipe.into()))
+                }
+                Err(failure) => Err(failure),
+            };
+        }
+    };
+    bar.finish_and_clear();
+    print_receipt(&receipt, context)
+}
+
+fn print_plan(plan: PlanRow, context: &mut Context) -> Result<u64> {
+    context.out.table(&Table::record([
+        ("selected", json!(plan.selected)),
+        ("commands_left_out", json!(plan.commands)),
+        ("to_deliver", json!(plan.to_deliver)),
+        ("types", json!(plan.types.len())),
+        ("segments", json!(plan.segments)),
+        ("stored_bytes", json!(plan.stored_bytes)),
+        ("ledger_position", json!(plan.position)),
+    ]))?;
+    Ok(plan.selected)
+}
+
+fn print_receipt(receipt: &Receipt, context: &mut Context) -> Result<u64> {
+    context.out.table(&Table::record([
+        ("replay", json!(receipt.id)),
+        ("target", json!(receipt.target)),
+        ("selected", json!(receipt.selected)),
+        ("delivered", json!(receipt.delivered)),
+        ("commands_left_out", json!(receipt.skipped.commands)),
+        ("unrouted", json!(receipt.skipped.unrouted)),
+        ("completed", json!(receipt.completed)),
+        ("ledger_position", json!(receipt.position)),
+        ("started_at", json!(receipt.started_at)),
+        ("finished_at", json!(receipt.finished_at)),
+    ]))?;
+    Ok(receipt.selected)
+}
