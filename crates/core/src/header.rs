@@ -82,7 +82,8 @@ pub enum Value<'a> {
 }
 
 impl<'a> Value<'a> {
-    fn as_text(self) -> Result<Option<&'a str>> {
+    #[inline]
+    fn as_text(self) -> Scan<Option<&'a str>> {
         match self {
             Value::Text(bytes) => Ok(Some(text(bytes)?)),
             _ => Ok(None),
@@ -95,64 +96,47 @@ impl<'a> Header<'a> {
     #[inline]
     pub fn scan(bytes: &'a [u8]) -> Result<Self> {
         let mut header = Header::default();
-        let mut proto_data_seen = false;
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let (field, after) = take_field(rest)?;
-            rest = after;
-            match field {
-                Field {
-                    number: 1,
-                    wire: Wire::Bytes(v),
-                } => header.id = text(v)?,
-                Field {
-                    number: 2,
-                    wire: Wire::Bytes(v),
-                } => header.source = text(v)?,
-                Field {
-                    number: 3,
-                    wire: Wire::Bytes(v),
-                } => header.spec_version = text(v)?,
-                Field {
-                    number: 4,
-                    wire: Wire::Bytes(v),
-                } => header.event_type = text(v)?,
-                Field {
-                    number: 5,
-                    wire: Wire::Bytes(v),
-                } => header.attribute(v)?,
-                Field {
-                    number: 6,
-                    wire: Wire::Bytes(v),
-                } => header.data = Data::Binary(v),
-                Field {
-                    number: 7,
-                    wire: Wire::Bytes(v),
-                } => header.data = Data::Text(v),
-                Field {
-                    number: 8,
-                    wire: Wire::Bytes(v),
-                } => {
-                    if std::mem::replace(&mut proto_data_seen, true) {
-                        return Err(Error::invalid("the envelope has several proto_data fields"));
-                    }
-                    check_any(v)?;
-                    header.data = Data::Proto(v);
-                }
-                Field { number: 1..=8, .. } => return Err(malformed("wire type")),
-                _ => {}
-            }
+        match header.read(bytes) {
+            Ok(()) => Ok(header),
+            Err(malformed) => Err(malformed.into()),
         }
-        Ok(header)
     }
 
-    fn attribute(&mut self, entry: &'a [u8]) -> Result<()> {
+    fn read(&mut self, bytes: &'a [u8]) -> Scan<()> {
+        let mut proto_data_seen = false;
+        let mut rest = Cursor(bytes);
+        while !rest.is_empty() {
+            match rest.tag()? {
+                ID => self.id = text(rest.bytes()?)?,
+                SOURCE => self.source = text(rest.bytes()?)?,
+                SPEC_VERSION => self.spec_version = text(rest.bytes()?)?,
+                TYPE => self.event_type = text(rest.bytes()?)?,
+                ATTRIBUTE => self.attribute(rest.bytes()?)?,
+                BINARY_DATA => self.data = Data::Binary(rest.bytes()?),
+                TEXT_DATA => self.data = Data::Text(rest.bytes()?),
+                PROTO_DATA => {
+                    if std::mem::replace(&mut proto_data_seen, true) {
+                        return Err(Malformed::ProtoDataTwice);
+                    }
+                    let any = rest.bytes()?;
+                    check_any(any)?;
+                    self.data = Data::Proto(any);
+                }
+                other => rest.skip_unless(other, 1..=8)?,
+            }
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn attribute(&mut self, entry: &'a [u8]) -> Scan<()> {
         let (key, value) = take_attribute(entry)?;
-        // By length first: most attributes are told apart without comparing text.
         match key {
             b"time" => {
                 self.time = match value {
-                    Value::Timestamp(seconds, nanos) => Some(timestamp(seconds, nanos)?),
+                    Value::Timestamp(seconds, nanos) => {
+                        Some(instant(seconds, nanos).ok_or(Malformed::Timestamp(seconds, nanos))?)
+                    }
                     _ => None,
                 }
             }
@@ -176,17 +160,12 @@ impl<'a> Header<'a> {
 /// Walks all attributes of an envelope that [`Header::scan`] accepted, in wire order: name as
 /// sent, value borrowed.
 pub fn attributes(bytes: &[u8]) -> impl Iterator<Item = (&[u8], Value<'_>)> {
-    let mut rest = bytes;
+    let mut rest = Cursor(bytes);
     std::iter::from_fn(move || {
         while !rest.is_empty() {
-            let (field, after) = take_field(rest).ok()?;
-            rest = after;
-            if let Field {
-                number: 5,
-                wire: Wire::Bytes(entry),
-            } = field
-            {
-                return take_attribute(entry).ok();
+            match rest.tag().ok()? {
+                ATTRIBUTE => return take_attribute(rest.bytes().ok()?).ok(),
+                other => rest.skip(other).ok()?,
             }
         }
         None
@@ -201,205 +180,37 @@ pub fn attribute_text<'a>(bytes: &'a [u8], name: &str) -> Option<&'a str> {
         .and_then(|(_, value)| value.as_text().ok().flatten())
 }
 
-struct Field<'a> {
-    number: u32,
-    wire: Wire<'a>,
-}
-
-enum Wire<'a> {
-    Varint(u64),
-    Bytes(&'a [u8]),
-    Other,
-}
-
-#[inline]
-fn take_field(bytes: &[u8]) -> Result<(Field<'_>, &[u8])> {
-    let (tag, rest) = take_varint(bytes).ok_or_else(|| malformed("tag"))?;
-    let tag = u32::try_from(tag).map_err(|_| malformed("tag"))?;
-    let number = tag >> 3;
-    if number == 0 {
-        return Err(malformed("field number"));
-    }
-    let (wire, rest) = match tag & 7 {
-        0 => {
-            let (value, rest) = take_varint(rest).ok_or_else(|| malformed("varint"))?;
-            (Wire::Varint(value), rest)
-        }
-        1 => (
-            Wire::Other,
-            rest.get(8..).ok_or_else(|| malformed("fixed64"))?,
-        ),
-        2 => {
-            let (length, rest) = take_varint(rest).ok_or_else(|| malformed("length"))?;
-            let length = usize::try_from(length).map_err(|_| malformed("length"))?;
-            let (value, rest) = rest
-                .split_at_checked(length)
-                .ok_or_else(|| malformed("length"))?;
-            (Wire::Bytes(value), rest)
-        }
-        3 => (Wire::Other, skip_group(rest, number)?),
-        5 => (
-            Wire::Other,
-            rest.get(4..).ok_or_else(|| malformed("fixed32"))?,
-        ),
-        _ => return Err(malformed("wire type")),
-    };
-    Ok((Field { number, wire }, rest))
-}
-
-/// Deepest nesting of groups that is followed: as deep as `prost` goes.
-const GROUP_DEPTH_MAX: usize = 100;
-
-#[cold]
-fn skip_group(bytes: &[u8], number: u32) -> Result<&[u8]> {
-    let mut open = vec![number];
-    let mut rest = bytes;
-    while let Some(&innermost) = open.last() {
-        let (tag, after) = take_varint(rest).ok_or_else(|| malformed("group"))?;
-        let tag = u32::try_from(tag).map_err(|_| malformed("group"))?;
-        match tag & 7 {
-            3 if open.len() >= GROUP_DEPTH_MAX => return Err(malformed("group")),
-            3 if tag >> 3 != 0 => open.push(tag >> 3),
-            4 if tag >> 3 == innermost => drop(open.pop()),
-            3 | 4 => return Err(malformed("group")),
-            _ => {
-                rest = take_field(rest)?.1;
-                continue;
-            }
-        }
-        rest = after;
-    }
-    Ok(rest)
-}
-
-/// An entry of the attribute map: key, and value in the sense of a Protobuf decoder.
-#[inline]
-fn take_attribute(entry: &[u8]) -> Result<(&[u8], Value<'_>)> {
-    let mut key: &[u8] = &[];
-    let mut value = Value::None;
-    let mut rest = entry;
-    while !rest.is_empty() {
-        let (field, after) = take_field(rest)?;
-        rest = after;
-        match field {
-            Field {
-                number: 1,
-                wire: Wire::Bytes(v),
-            } => key = v,
-            Field {
-                number: 2,
-                wire: Wire::Bytes(v),
-            } => take_value(v, &mut value)?,
-            Field { number: 1 | 2, .. } => return Err(malformed("attribute")),
-            _ => {}
-        }
-    }
-    Ok((key, value))
-}
-
-fn take_value<'a>(bytes: &'a [u8], value: &mut Value<'a>) -> Result<()> {
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        let (field, after) = take_field(rest)?;
-        rest = after;
-        *value = match field {
-            Field {
-                number: 1,
-                wire: Wire::Varint(v),
-            } => Value::Boolean(v != 0),
-            Field {
-                number: 2,
-                wire: Wire::Varint(v),
-            } => Value::Integer(v as i32),
-            Field {
-                number: 3 | 5 | 6,
-                wire: Wire::Bytes(v),
-            } => Value::Text(v),
-            Field {
-                number: 4,
-                wire: Wire::Bytes(v),
-            } => Value::Bytes(v),
-            // A decoder merges a repeated message into what it has.
-            Field {
-                number: 7,
-                wire: Wire::Bytes(v),
-            } => match *value {
-                Value::Timestamp(seconds, nanos) => take_timestamp(v, seconds, nanos)?,
-                _ => take_timestamp(v, 0, 0)?,
-            },
-            Field { number: 1..=7, .. } => return Err(malformed("attribute value")),
-            _ => *value,
-        };
-    }
-    Ok(())
-}
-
-fn take_timestamp(bytes: &[u8], mut seconds: i64, mut nanos: i32) -> Result<Value<'_>> {
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        let (field, after) = take_field(rest)?;
-        rest = after;
-        match field {
-            Field {
-                number: 1,
-                wire: Wire::Varint(v),
-            } => seconds = v as i64,
-            Field {
-                number: 2,
-                wire: Wire::Varint(v),
-            } => nanos = v as i32,
-            Field { number: 1 | 2, .. } => return Err(malformed("timestamp")),
-            _ => {}
-        }
-    }
-    Ok(Value::Timestamp(seconds, nanos))
-}
-
-fn check_any(bytes: &[u8]) -> Result<()> {
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        let (field, after) = take_field(rest)?;
-        rest = after;
-        if let Field {
-            number: 1 | 2,
-            wire: Wire::Varint(_) | Wire::Other,
-        } = field
-        {
-            return Err(malformed("proto_data"));
-        }
-    }
-    Ok(())
-}
-
 /// Checks all text of an envelope that [`Header::scan`] accepted, also what a later field
 /// replaces: what passes, a Protobuf decoder accepts.
 pub(crate) fn check_text(bytes: &[u8]) -> Result<()> {
-    each_field(bytes, |number, value| match number {
-        5 => each_field(value, |number, value| match number {
-            1 => text(value).map(drop),
-            2 => each_field(value, |number, value| match number {
-                3 | 5 | 6 => text(value).map(drop),
+    Ok(each_field(bytes, |tag, value| match tag {
+        ATTRIBUTE => each_field(value, |tag, value| match tag {
+            0x0a => text(value).map(drop),
+            0x12 => each_field(value, |tag, value| match tag {
+                0x1a | 0x2a | 0x32 => text(value).map(drop),
                 _ => Ok(()),
             }),
             _ => Ok(()),
         }),
-        7 => text(value).map(drop),
-        8 => each_field(value, |number, value| match number {
-            1 => text(value).map(drop),
+        TEXT_DATA => text(value).map(drop),
+        PROTO_DATA => each_field(value, |tag, value| match tag {
+            0x0a => text(value).map(drop),
             _ => Ok(()),
         }),
         _ => Ok(()),
-    })
+    })?)
 }
 
-/// Visits the length-delimited fields of a message.
-fn each_field(bytes: &[u8], mut visit: impl FnMut(u32, &[u8]) -> Result<()>) -> Result<()> {
-    let mut rest = bytes;
+/// Visits the length-delimited fields of a message, by tag.
+#[inline]
+fn each_field<'a>(bytes: &'a [u8], mut visit: impl FnMut(u32, &'a [u8]) -> Scan<()>) -> Scan<()> {
+    let mut rest = Cursor(bytes);
     while !rest.is_empty() {
-        let (field, after) = take_field(rest)?;
-        rest = after;
-        if let Wire::Bytes(value) = field.wire {
-            visit(field.number, value)?;
+        let tag = rest.tag()?;
+        if tag & 7 == 2 {
+            visit(tag, rest.bytes()?)?;
+        } else {
+            rest.skip(tag)?;
         }
     }
     Ok(())
@@ -407,28 +218,7 @@ fn each_field(bytes: &[u8], mut visit: impl FnMut(u32, &[u8]) -> Result<()>) -> 
 
 /// The instant a `google.protobuf.Timestamp` names: years 1 to 9999, nanoseconds 0 to 999,999,999.
 pub fn timestamp(seconds: i64, nanos: i32) -> Result<Timestamp> {
-    const FIRST: i64 = -62_135_596_800; // 0001-01-01T00:00:00Z
-    if seconds < FIRST || !(0..1_000_000_000).contains(&nanos) {
-        return Err(Error::invalid(format!(
-            "{seconds} s and {nanos} ns is no Protobuf timestamp"
-        )));
-    }
-    Timestamp::new(seconds, nanos).map_err(|_| {
-        Error::invalid(format!(
-            "{seconds} s and {nanos} ns is no Protobuf timestamp"
-        ))
-    })
-}
-
-#[inline]
-fn text(bytes: &[u8]) -> Result<&str> {
-    std::str::from_utf8(bytes)
-        .map_err(|_| Error::invalid("the envelope has text that is not UTF-8"))
-}
-
-#[cold]
-fn malformed(what: &str) -> Error {
-    Error::invalid(format!("the envelope is not valid Protobuf ({what})"))
+    instant(seconds, nanos).ok_or_else(|| Malformed::Timestamp(seconds, nanos).into())
 }
 
 /// The names the scanner surfaces, so that a reader of [`attributes`] can skip them.
@@ -439,3 +229,204 @@ pub const SURFACED: [&str; 5] = [
     attribute::PRODUCER_ID,
     attribute::PRODUCER_SEQ,
 ];
+
+/// Length-delimited fields of the envelope, as tags: field number, then wire type 2.
+const ID: u32 = 1 << 3 | 2;
+const SOURCE: u32 = 2 << 3 | 2;
+const SPEC_VERSION: u32 = 3 << 3 | 2;
+const TYPE: u32 = 4 << 3 | 2;
+const ATTRIBUTE: u32 = 5 << 3 | 2;
+const BINARY_DATA: u32 = 6 << 3 | 2;
+const TEXT_DATA: u32 = 7 << 3 | 2;
+const PROTO_DATA: u32 = 8 << 3 | 2;
+
+/// Small, so that results are passed in registers; [`Error`] is made once, at the door.
+type Scan<T> = std::result::Result<T, Malformed>;
+
+#[derive(Debug, Clone, Copy)]
+enum Malformed {
+    Protobuf,
+    Utf8,
+    ProtoDataTwice,
+    Timestamp(i64, i32),
+}
+
+impl From<Malformed> for Error {
+    #[cold]
+    fn from(malformed: Malformed) -> Self {
+        Error::invalid(match malformed {
+            Malformed::Protobuf => "the envelope is not valid Protobuf".to_owned(),
+            Malformed::Utf8 => "the envelope has text that is not UTF-8".to_owned(),
+            Malformed::ProtoDataTwice => "the envelope has several proto_data fields".to_owned(),
+            Malformed::Timestamp(seconds, nanos) => {
+                format!("{seconds} s and {nanos} ns is no Protobuf timestamp")
+            }
+        })
+    }
+}
+
+/// What is left to read of a message. The common cases (tags and lengths of one byte) come first
+/// and inline; everything else is out of line.
+struct Cursor<'a>(&'a [u8]);
+
+impl<'a> Cursor<'a> {
+    #[inline(always)]
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    #[inline(always)]
+    fn varint(&mut self) -> Scan<u64> {
+        match self.0 {
+            &[byte, ref rest @ ..] if byte < 0x80 => {
+                self.0 = rest;
+                Ok(byte.into())
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    fn long_varint(&mut self) -> Scan<u64> {
+        let (value, rest) = take_varint(self.0).ok_or(Malformed::Protobuf)?;
+        self.0 = rest;
+        Ok(value)
+    }
+
+    #[inline(always)]
+    fn tag(&mut self) -> Scan<u32> {
+        let tag = u32::try_from(self.varint()?).map_err(|_| Malformed::Protobuf)?;
+        if tag >> 3 == 0 {
+            Err(Malformed::Protobuf)
+        } else {
+            Ok(tag)
+        }
+    }
+
+    #[inline(always)]
+    fn bytes(&mut self) -> Scan<&'a [u8]> {
+        let length = usize::try_from(self.varint()?).map_err(|_| Malformed::Protobuf)?;
+        let (value, rest) = self.0.split_at_checked(length).ok_or(Malformed::Protobuf)?;
+        self.0 = rest;
+        Ok(value)
+    }
+
+    /// Skips a field that is not known; one of the `known` numbers has the wrong wire type.
+    #[cold]
+    fn skip_unless(&mut self, tag: u32, known: std::ops::RangeInclusive<u32>) -> Scan<()> {
+        if known.contains(&(tag >> 3)) {
+            Err(Malformed::Protobuf)
+        } else {
+            self.skip(tag)
+        }
+    }
+
+    fn skip(&mut self, tag: u32) -> Scan<()> {
+        let fixed = match tag & 7 {
+            0 => return self.varint().map(drop),
+            1 => 8,
+            2 => return self.bytes().map(drop),
+            3 => return self.skip_group(tag >> 3),
+            5 => 4,
+            _ => return Err(Malformed::Protobuf),
+        };
+        self.0 = self.0.get(fixed..).ok_or(Malformed::Protobuf)?;
+        Ok(())
+    }
+
+    #[cold]
+    fn skip_group(&mut self, number: u32) -> Scan<()> {
+        let mut open = vec![number];
+        while let Some(&innermost) = open.last() {
+            let tag = self.tag()?;
+            match tag & 7 {
+                3 if open.len() >= GROUP_DEPTH_MAX => return Err(Malformed::Protobuf),
+                3 => open.push(tag >> 3),
+                4 if tag >> 3 == innermost => drop(open.pop()),
+                4 => return Err(Malformed::Protobuf),
+                _ => self.skip(tag)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Deepest nesting of groups that is followed: as deep as `prost` goes.
+const GROUP_DEPTH_MAX: usize = 100;
+
+/// An entry of the attribute map: key, and value in the sense of a Protobuf decoder.
+#[inline]
+fn take_attribute(entry: &[u8]) -> Scan<(&[u8], Value<'_>)> {
+    let mut key: &[u8] = &[];
+    let mut value = Value::None;
+    let mut rest = Cursor(entry);
+    while !rest.is_empty() {
+        match rest.tag()? {
+            0x0a => key = rest.bytes()?,
+            0x12 => take_value(rest.bytes()?, &mut value)?,
+            other => rest.skip_unless(other, 1..=2)?,
+        }
+    }
+    Ok((key, value))
+}
+
+#[inline]
+fn take_value<'a>(bytes: &'a [u8], value: &mut Value<'a>) -> Scan<()> {
+    let mut rest = Cursor(bytes);
+    while !rest.is_empty() {
+        *value = match rest.tag()? {
+            0x08 => Value::Boolean(rest.varint()? != 0),
+            0x10 => Value::Integer(rest.varint()? as i32),
+            // ce_string, ce_uri, ce_uri_ref.
+            0x1a | 0x2a | 0x32 => Value::Text(rest.bytes()?),
+            0x22 => Value::Bytes(rest.bytes()?),
+            // A decoder merges a repeated message into what it has.
+            0x3a => match *value {
+                Value::Timestamp(seconds, nanos) => take_timestamp(rest.bytes()?, seconds, nanos)?,
+                _ => take_timestamp(rest.bytes()?, 0, 0)?,
+            },
+            other => {
+                rest.skip_unless(other, 1..=7)?;
+                continue;
+            }
+        };
+    }
+    Ok(())
+}
+
+#[inline]
+fn take_timestamp(bytes: &[u8], mut seconds: i64, mut nanos: i32) -> Scan<Value<'_>> {
+    let mut rest = Cursor(bytes);
+    while !rest.is_empty() {
+        match rest.tag()? {
+            0x08 => seconds = rest.varint()? as i64,
+            0x10 => nanos = rest.varint()? as i32,
+            other => rest.skip_unless(other, 1..=2)?,
+        }
+    }
+    Ok(Value::Timestamp(seconds, nanos))
+}
+
+fn check_any(bytes: &[u8]) -> Scan<()> {
+    let mut rest = Cursor(bytes);
+    while !rest.is_empty() {
+        match rest.tag()? {
+            0x0a | 0x12 => drop(rest.bytes()?),
+            other => rest.skip_unless(other, 1..=2)?,
+        }
+    }
+    Ok(())
+}
+
+#[inline]
+fn instant(seconds: i64, nanos: i32) -> Option<Timestamp> {
+    const FIRST: i64 = -62_135_596_800; // 0001-01-01T00:00:00Z
+    if seconds < FIRST || !(0..1_000_000_000).contains(&nanos) {
+        return None;
+    }
+    Timestamp::new(seconds, nanos).ok()
+}
+
+#[inline]
+fn text(bytes: &[u8]) -> Scan<&str> {
+    std::str::from_utf8(bytes).map_err(|_| Malformed::Utf8)
+}
