@@ -1,0 +1,141 @@
+//! Durable publish through `LocalBus`, against a bare segmented log, at several numbers in flight.
+
+use crate::bare::BareLog;
+use crate::generate::Generator;
+use crate::measure::{self, Pair, Run};
+use crate::{runtime, scratch_dir};
+use annals_broker::{Broker, Config};
+use annals_bus::publisher::event_properties;
+use annals_bus::{Bus, LocalBus, Message, Topology, topology};
+use annals_core::Event;
+use annals_core::system::{SystemClock, SystemDisk, SystemRandom};
+use anyhow::{Result, ensure};
+use std::path::Path;
+use std::sync::Arc;
+
+const ROUNDS: usize = 5;
+
+/// Prints the section.
+pub(crate) fn run() -> Result<()> {
+    println!("## `LocalBus`: durable publish\n");
+    println!(
+        "| in flight | ours, k ev/s | bare log, k ev/s | ours/bare | ours, us CPU | bare, us CPU | fsyncs per 1,000 |"
+    );
+    println!("|---|---|---|---|---|---|---|");
+    for (in_flight, events) in [(1, 5_000), (256, 200_000), (4_096, 500_000)] {
+        let mut generator = Generator::new(1);
+        let events: Vec<Event> = (0..events).map(|_| generator.next()).collect();
+        let mut fsyncs = 0.0;
+        let pair = Pair::interleave(
+            ROUNDS,
+            || {
+                let (run, per_thousand) = ours(&events, in_flight)?;
+                fsyncs = per_thousand;
+                Ok(run)
+            },
+            || bare(&events, in_flight),
+        )?;
+        println!(
+            "| {in_flight} | {} | {} | **{:.2}** | {} | {} | {fsyncs:.2} |",
+            measure::rates(&pair.ours),
+            measure::rates(&pair.bare),
+            pair.rate_ratio(),
+            measure::cpus(&pair.ours),
+            measure::cpus(&pair.bare),
+        );
+    }
+    println!();
+    Ok(())
+}
+
+/// A broker on a directory, with the topology of the bus `main`.
+pub(crate) async fn open_broker(dir: &Path) -> Result<(Broker, Arc<dyn Bus>)> {
+    let config = Config::new(dir);
+    let broker = Broker::open(
+        config,
+        Arc::new(SystemDisk),
+        Arc::new(SystemClock),
+        Arc::new(SystemRandom),
+    )?;
+    let bus: Arc<dyn Bus> = Arc::new(LocalBus::new(&broker));
+    bus.declare(&Topology::of_bus("main")).await?;
+    Ok((broker, bus))
+}
+
+/// The messages a publisher would make of events.
+pub(crate) fn messages(events: &[Event]) -> Result<Vec<Message>> {
+    let exchange: Arc<str> = topology::bus_exchange("main").into();
+    let message = |event: &Event| -> Result<Message> {
+        Ok(Message {
+            exchange: exchange.clone(),
+            routing_key: event.header().event_type.into(),
+            properties: event_properties(event, "bench")?,
+            body: event.bytes().clone(),
+            mandatory: true,
+        })
+    };
+    events.iter().map(message).collect()
+}
+
+/// Publishes with two batches under way, each half of what may be in flight.
+pub(crate) async fn publish_all(
+    bus: &Arc<dyn Bus>,
+    messages: Vec<Message>,
+    in_flight: usize,
+) -> Result<u64> {
+    let count = messages.len() as u64;
+    let mut messages = messages.into_iter();
+    let mut confirmed = 0;
+    let mut under_way = None;
+    loop {
+        let batch: Vec<Message> = messages.by_ref().take((in_flight / 2).max(1)).collect();
+        let last = batch.is_empty();
+        let bus = Arc::clone(bus);
+        let next = tokio::spawn(async move { bus.publish(batch).await });
+        // With one in flight there is nothing to overlap with.
+        let done = if in_flight == 1 {
+            Some(next)
+        } else {
+            under_way.replace(next)
+        };
+        if let Some(done) = done {
+            confirmed += done
+                .await?
+                .iter()
+                .filter(|outcome| outcome.is_bus())
+                .count() as u64;
+        }
+        if last {
+            break;
+        }
+    }
+    ensure!(confirmed == count, "{confirmed} of {count} were confirmed");
+    Ok(count)
+}
+
+fn ours(events: &[Event], in_flight: usize) -> Result<(Run, f64)> {
+    let dir = scratch_dir()?;
+    let messages = messages(events)?;
+    let runtime = runtime()?;
+    let (broker, bus) = runtime.block_on(open_broker(&dir.path().join("broker")))?;
+    let before = broker.stats().syncs;
+    let run = measure::run(|| runtime.block_on(publish_all(&bus, messages, in_flight)))?;
+    let fsyncs = broker.stats().syncs - before;
+    runtime.block_on(async {
+        bus.close().await?;
+        broker.close().await
+    })?;
+    Ok((run, fsyncs as f64 * 1000.0 / run.events as f64))
+}
+
+fn bare(events: &[Event], in_flight: usize) -> Result<Run> {
+    let dir = scratch_dir()?;
+    let bytes: usize = events.iter().map(|e| e.bytes().len() + 8).sum();
+    let mut log = BareLog::new(dir.path(), bytes as u64)?;
+    measure::run(|| {
+        for group in events.chunks(in_flight) {
+            log.commit(group.iter().map(|e| &e.bytes()[..]))?;
+        }
+        Ok(events.len() as u64)
+    })
+}
