@@ -226,7 +226,7 @@ impl Engine {
                     outbox.end(None);
                 }
                 self.state.close_session(session);
-                self.append_topology(false)
+                self.append_topology().map(drop)
             }
             Command::Close { reply } => {
                 self.closing = Some(reply);
@@ -245,7 +245,9 @@ impl Engine {
             return Ok(Err(Refusal::new(506, "no room on the disk for topology")));
         }
         let answer = self.state.call(session, call);
-        self.append_topology(true)?;
+        if !self.append_topology()? {
+            return Ok(Err(Refusal::new(506, "no room on the disk for topology")));
+        }
         Ok(answer)
     }
 
@@ -327,7 +329,7 @@ impl Engine {
         let parts = [self.head.as_slice(), properties, &publish.body];
         let lsn = match log.append(record::PUBLISH, &parts) {
             Ok(lsn) => lsn,
-            Err(error) if error.kind() == ErrorKind::Unavailable => {
+            Err(error) if is_refusal(&error) => {
                 self.block(wanted);
                 return Ok(Ok(false));
             }
@@ -372,33 +374,31 @@ impl Engine {
         }
     }
 
-    /// Appends what changed in the topology; `asked`: a client waits to hear that it is kept.
-    fn append_topology(&mut self, asked: bool) -> Result<()> {
-        if self.state.records.is_empty() {
-            return Ok(());
-        }
+    /// Appends what changed in the topology; whether all of it found room.
+    fn append_topology(&mut self) -> Result<bool> {
         let log = self.log.as_mut().expect("open until the end");
+        let mut recorded = true;
         for (kind, payload) in self.state.records.drain(..) {
             match log.append(kind, &[&payload]) {
                 Ok(_) => {
                     self.group.is_empty = false;
-                    self.group.is_durable |= asked;
+                    self.group.is_durable = true;
                 }
-                // It went with its client; after a restart it is there again.
-                Err(error) if error.kind() == ErrorKind::Unavailable && !asked => {
-                    tracing::warn!(%error, "an end is not recorded");
+                Err(error) if is_refusal(&error) => {
+                    tracing::warn!(%error, "a change of topology is not recorded");
+                    recorded = false;
                 }
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        Ok(recorded)
     }
 
     /// Commits the group and tells of it; whether another is needed at once.
     fn finish_group(&mut self) -> Result<bool> {
         self.rewrite()?;
-        let marked = self.state.mark_deliverable();
-        self.append_topology(marked)?;
+        self.state.mark_deliverable();
+        self.append_topology()?;
         self.append_settled()?;
         let log = self.log.as_mut().expect("open until the end");
         if !self.group.is_empty {
@@ -419,7 +419,7 @@ impl Engine {
 
     fn append_settled(&mut self) -> Result<()> {
         let log = self.log.as_mut().expect("open until the end");
-        let (head, group) = (&mut self.head, &mut self.group);
+        let (head, group, upkeep) = (&mut self.head, &mut self.group, &mut self.upkeep);
         let mut failure = None;
         self.state.take_settled(|id, ranges| {
             // Far below the longest record, whatever the numbers.
@@ -428,8 +428,8 @@ impl Engine {
                 record::put_settled(id, ranges, head);
                 match log.append(record::SETTLED, &[head]) {
                     Ok(_) => group.is_empty = false,
-                    // Unrecorded, they come again after a restart.
-                    Err(error) if error.kind() == ErrorKind::Unavailable => {}
+                    // Unless a snapshot comes first, they come again after a restart.
+                    Err(error) if is_refusal(&error) => upkeep.unrecorded = true,
                     Err(error) => failure = Some(error),
                 }
             }
@@ -453,7 +453,7 @@ impl Engine {
                 outbox.end(Some(refusal));
             }
             self.state.close_session(session);
-            self.append_topology(false)?;
+            self.append_topology()?;
         }
         Ok(())
     }
@@ -462,7 +462,7 @@ impl Engine {
         for session in self.outboxes.keys() {
             self.state.close_session(*session);
         }
-        self.append_topology(false)?;
+        self.append_topology()?;
         self.append_settled()?;
         self.commit_and_snapshot(true)?;
         let log = self.log.take().expect("open until here");
@@ -493,10 +493,7 @@ impl Engine {
     }
 }
 
-/// An error of the log that is no lack of room.
-fn unless_full(result: Result<()>) -> Result<(), Error> {
-    match result {
-        Err(error) if error.kind() == ErrorKind::Unavailable => Ok(()),
-        other => other,
-    }
+/// Whether the log refused one record and goes on: no room, or too long.
+fn is_refusal(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Invalid)
 }

@@ -67,9 +67,16 @@ impl Delivered {
     /// Reads several messages, in order.
     pub fn load_all(deliveries: &[Delivered], reader: &LogReader) -> Result<Vec<Message>> {
         let mut names = Names::default();
-        deliveries
-            .iter()
-            .map(|delivered| parse(&reader.read(delivered.lsn)?, &mut names))
+        let positions: Vec<Lsn> = deliveries.iter().map(|delivered| delivered.lsn).collect();
+        if !positions.is_sorted() {
+            let each = positions.into_iter();
+            return each
+                .map(|lsn| parse(&reader.read(lsn)?, &mut names))
+                .collect();
+        }
+        let payloads = reader.read_run(&positions, usize::MAX).into_iter();
+        payloads
+            .map(|payload| parse(&payload?, &mut names))
             .collect()
     }
 }

@@ -15,15 +15,27 @@
 //!
 //! What is not promised: order across queues, order after a requeue, exactly-once delivery.
 
+#[cfg(feature = "amqp")]
+pub mod amqp;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+#[cfg(any(feature = "embedded", feature = "amqp"))]
+mod exchanges;
+#[cfg(feature = "embedded")]
+pub mod local;
 pub mod memory;
 pub mod message;
 pub mod publisher;
+#[cfg(any(feature = "embedded", feature = "amqp"))]
+mod reply;
 mod tags;
 pub mod topology;
 
+#[cfg(feature = "amqp")]
+pub use amqp::{AmqpBus, AmqpOptions};
 pub use annals_core::{Error, ErrorKind, Result};
+#[cfg(feature = "embedded")]
+pub use local::LocalBus;
 pub use memory::MemoryBus;
 pub use message::{Delivery, Message, Outcome, Settle, Tags};
 pub use publisher::{Holder, PublishError, PublishReceipt, Publisher, PublisherOptions};

@@ -21,19 +21,20 @@ impl Unsettled {
         self.settled_up_to + self.open.len() as u64
     }
 
+    /// Refuses a tag that is not unsettled.
+    #[cfg(any(feature = "embedded", feature = "amqp"))]
+    pub(crate) fn check(&self, tags: Tags) -> Result<()> {
+        self.place(tags).map(drop)
+    }
+
     /// Notes a settlement; refuses a tag that is not unsettled.
     pub(crate) fn settle(&mut self, tags: Tags) -> Result<()> {
-        let (Tags::One(tag) | Tags::UpTo(tag)) = tags;
-        let place = tag.checked_sub(self.settled_up_to + 1);
-        let place = place.and_then(|place| usize::try_from(place).ok());
-        let Some(place) = place.filter(|&place| self.open.get(place) == Some(&true)) else {
-            return Err(Error::invalid(format!("delivery {tag} is not unsettled")));
-        };
+        let place = self.place(tags)?;
         match tags {
             Tags::One(_) => self.open[place] = false,
             Tags::UpTo(_) => {
                 self.open.drain(..=place);
-                self.settled_up_to = tag;
+                self.settled_up_to += place as u64 + 1;
             }
         }
         while self.open.front() == Some(&false) {
@@ -41,6 +42,14 @@ impl Unsettled {
             self.settled_up_to += 1;
         }
         Ok(())
+    }
+
+    fn place(&self, tags: Tags) -> Result<usize> {
+        let (Tags::One(tag) | Tags::UpTo(tag)) = tags;
+        let place = tag.checked_sub(self.settled_up_to + 1);
+        let place = place.and_then(|place| usize::try_from(place).ok());
+        let place = place.filter(|&place| self.open.get(place) == Some(&true));
+        place.ok_or_else(|| Error::invalid(format!("delivery {tag} is not unsettled")))
     }
 }
 

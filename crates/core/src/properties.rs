@@ -576,7 +576,10 @@ mod tests {
         assert_eq!(changed.header(REPLAY_ID).unwrap().as_str(), Some("new"));
         assert_eq!(changed.content_encoding(), Some("gzip"));
         assert_eq!(changed.cluster_id(), Some("l"));
-        assert_eq!((changed.priority(), changed.timestamp()), (Some(9), Some(7)));
+        assert_eq!(
+            (changed.priority(), changed.timestamp()),
+            (Some(9), Some(7))
+        );
         assert!(!changed.is_persistent());
         let none = Properties::none().with_header("a", "b").unwrap();
         assert_eq!(none.headers().count(), 1);

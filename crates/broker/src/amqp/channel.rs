@@ -2,6 +2,7 @@
 
 use super::config::AmqpConfig;
 use super::content::{Content, Whole};
+use super::events::confirm_number;
 use super::fault::Fault;
 use super::method::{OtherMethod, PUBLISH, SettleMethod};
 use super::output::{encode, short};
@@ -44,7 +45,7 @@ pub(crate) struct Channel {
     /// The broker closed it; all but close-ok is passed over.
     pub(crate) closing: bool,
     pub(crate) content: Content,
-    /// Number of the next confirm, if confirms are on.
+    /// Delivery tag of the next confirm, if confirms are on.
     confirm: Option<u64>,
     prefetch: u32,
     last_queue: String,
@@ -81,10 +82,13 @@ impl Channel {
                 format!("user_id property set to '{claimed}' but authenticated user was '{user}'");
             return Err(Fault::new(406, detail).on(PUBLISH));
         }
-        let confirm = self.confirm.unwrap_or(0);
-        if let Some(next) = &mut self.confirm {
-            *next += 1;
-        }
+        let confirm = match &mut self.confirm {
+            None => 0,
+            Some(next) => {
+                *next += 1;
+                confirm_number(self.generation, *next - 1)
+            }
+        };
         self.publishes.push(Publish {
             exchange: whole.head.exchange,
             routing_key: whole.head.routing_key,

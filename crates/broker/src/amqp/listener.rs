@@ -1,7 +1,7 @@
 //! The door: accepts connections, bounds them, and ends them with the broker.
 
 use super::config::AmqpConfig;
-use super::connection::{Serving, serve_connection};
+use super::serving::{Serving, serve_connection};
 use crate::Broker;
 use std::io;
 use std::net::SocketAddr;

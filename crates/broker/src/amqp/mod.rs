@@ -19,12 +19,14 @@ mod config;
 mod connection;
 mod content;
 mod decode;
+mod events;
 mod fault;
 mod handshake;
 mod intake;
 mod listener;
 mod method;
 mod output;
+mod serving;
 mod writer;
 
 pub use config::{AmqpConfig, User};

@@ -21,11 +21,6 @@ use tokio::io::AsyncWrite;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-/// Bytes of messages loaded at a time.
-const LOAD_BYTES: usize = 256 << 10;
-/// Most messages loaded at a time.
-const LOAD_MAX: usize = 256;
-
 /// What the reader asks to be written. Frames are encoded and whole.
 #[derive(Debug)]
 pub(crate) enum Reply {
@@ -124,38 +119,38 @@ enum Next {
     Idle,
 }
 
-struct State<W> {
-    output: Output,
-    writer: W,
-    log: LogReader,
-    notes: mpsc::UnboundedSender<Note>,
-    agreed: Agreed,
-    channels: HashMap<u16, ChannelOut>,
+pub(super) struct State<W> {
+    pub(super) output: Output,
+    pub(super) writer: W,
+    pub(super) log: LogReader,
+    pub(super) notes: mpsc::UnboundedSender<Note>,
+    pub(super) agreed: Agreed,
+    pub(super) channels: HashMap<u16, ChannelOut>,
     /// Events of consumers whose consume-ok is not written yet. While there are any, no further
     /// events are waited for, so it holds one batch.
-    early: Vec<Early>,
-    last_write: Instant,
-    ended: bool,
+    pub(super) early: Vec<Early>,
+    pub(super) last_write: Instant,
+    pub(super) ended: bool,
 }
 
 /// What the writer knows of a channel.
 #[derive(Debug, Default)]
-struct ChannelOut {
-    generation: u64,
+pub(super) struct ChannelOut {
+    pub(super) generation: u64,
     /// Up to this confirm number, all are answered.
-    answered: u64,
-    consumers: Vec<Arc<str>>,
+    pub(super) answered: u64,
+    pub(super) consumers: Vec<Arc<str>>,
 }
 
 #[derive(Debug)]
-struct Early {
-    channel: u16,
-    consumer_tag: Arc<str>,
-    what: EarlyEvent,
+pub(super) struct Early {
+    pub(super) channel: u16,
+    pub(super) consumer_tag: Arc<str>,
+    pub(super) what: EarlyEvent,
 }
 
 #[derive(Debug)]
-enum EarlyEvent {
+pub(super) enum EarlyEvent {
     Deliveries(Vec<(Delivered, Message)>),
     Cancelled,
 }
@@ -294,270 +289,12 @@ impl<W: AsyncWrite + Unpin> State<W> {
         }
     }
 
-    async fn events(&mut self, batch: Vec<SessionEvent>) -> io::Result<()> {
-        for event in batch {
-            if self.ended {
-                break;
-            }
-            self.event(event).await?;
-            if self.output.is_full() {
-                self.write().await?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn event(&mut self, event: SessionEvent) -> io::Result<()> {
-        match event {
-            SessionEvent::Confirmed { channel, up_to } => self.confirmed(channel, up_to),
-            SessionEvent::Nacked {
-                channel,
-                from,
-                up_to,
-            } => self.nacked(channel, from, up_to),
-            SessionEvent::Returned {
-                channel,
-                code,
-                text,
-                publish,
-            } => {
-                if self.channels.contains_key(&channel) {
-                    let message = Message {
-                        exchange: publish.exchange,
-                        routing_key: publish.routing_key,
-                        properties: publish.properties,
-                        body: publish.body,
-                    };
-                    self.output.put_return(channel, code, text, &message);
-                }
-            }
-            SessionEvent::Deliveries {
-                channel,
-                consumer_tag,
-                deliveries,
-            } => {
-                self.deliveries(channel, consumer_tag, deliveries).await?;
-            }
-            SessionEvent::ConsumerCancelled {
-                channel,
-                consumer_tag,
-            } => {
-                self.consumer_cancelled(channel, consumer_tag);
-            }
-            SessionEvent::ChannelError { channel, refusal } => {
-                let method = if refusal.text.contains("delivery tag") {
-                    ACK
-                } else {
-                    PUBLISH
-                };
-                let fault = Fault::refused(refusal.code, refusal.text).on(method);
-                self.channel_error(channel, &fault);
-            }
-            SessionEvent::Blocked(reason) => {
-                if self.agreed.tell_blocked {
-                    let reason = short(&reason);
-                    self.put(
-                        0,
-                        AMQPClass::Connection(connection::AMQPMethod::Blocked(
-                            connection::Blocked { reason },
-                        )),
-                    );
-                }
-            }
-            SessionEvent::Unblocked => {
-                if self.agreed.tell_blocked {
-                    self.put(
-                        0,
-                        AMQPClass::Connection(connection::AMQPMethod::Unblocked(
-                            connection::Unblocked {},
-                        )),
-                    );
-                }
-            }
-            SessionEvent::Closed(refusal) => {
-                self.close(&Fault::refused(refusal.code, refusal.text))
-            }
-        }
-        Ok(())
-    }
-
-    fn confirmed(&mut self, channel: u16, up_to: u64) {
-        if let Some(out) = self.channels.get_mut(&channel)
-            && up_to > out.answered
-        {
-            self.output
-                .put_ack(channel, up_to, up_to > out.answered + 1);
-            out.answered = up_to;
-        }
-    }
-
-    fn nacked(&mut self, channel: u16, from: u64, up_to: u64) {
-        let Some(out) = self.channels.get_mut(&channel) else {
-            return;
-        };
-        if from == out.answered + 1 {
-            self.output.put_nack(channel, up_to, up_to > from);
-            out.answered = up_to;
-        } else {
-            // Earlier ones are open still: one by one, so that they are not meant too.
-            for tag in from..=up_to {
-                self.output.put_nack(channel, tag, false);
-            }
-        }
-    }
-
-    async fn deliveries(
-        &mut self,
-        channel: u16,
-        consumer_tag: Arc<str>,
-        deliveries: Vec<Delivered>,
-    ) -> io::Result<()> {
-        let Some(out) = self.channels.get(&channel) else {
-            return Ok(());
-        };
-        if !out.consumers.contains(&consumer_tag) {
-            if let Some(messages) = self.load(&deliveries) {
-                let pairs = deliveries.into_iter().zip(messages).collect();
-                self.hold(channel, consumer_tag, EarlyEvent::Deliveries(pairs));
-            }
-            return Ok(());
-        }
-        let mut rest = deliveries.as_slice();
-        let mut count = 1;
-        while !rest.is_empty() {
-            let (now, later) = rest.split_at(count.min(rest.len()));
-            rest = later;
-            let Some(messages) = self.load(now) else {
-                return Ok(());
-            };
-            let bytes: usize = messages
-                .iter()
-                .map(|message| message.body.len() + 256)
-                .sum();
-            count = (LOAD_BYTES * now.len() / bytes).clamp(1, LOAD_MAX);
-            for (delivered, message) in now.iter().zip(&messages) {
-                self.deliver(channel, &consumer_tag, delivered, message)
-                    .await?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn deliver(
-        &mut self,
-        channel: u16,
-        consumer_tag: &str,
-        delivered: &Delivered,
-        message: &Message,
-    ) -> io::Result<()> {
-        let deliver = Deliver {
-            channel,
-            consumer_tag,
-            tag: delivered.tag,
-            redelivered: delivered.redelivered,
-        };
-        self.output.put_deliver(deliver, message);
-        if self.output.is_full() {
-            self.write().await?;
-        }
-        Ok(())
-    }
-
-    /// Messages of deliveries; closes the connection if one cannot be read, so that it is neither
-    /// served nor settled.
-    fn load(&mut self, deliveries: &[Delivered]) -> Option<Vec<Message>> {
-        match Delivered::load_all(deliveries, &self.log) {
-            Ok(messages) => Some(messages),
-            Err(error) => {
-                tracing::error!(%error, "a queued message cannot be read");
-                self.close(&Fault::new(
-                    541,
-                    format_args!("a queued message cannot be read: {error}"),
-                ));
-                None
-            }
-        }
-    }
-
-    fn hold(&mut self, channel: u16, consumer_tag: Arc<str>, what: EarlyEvent) {
-        self.early.push(Early {
-            channel,
-            consumer_tag,
-            what,
-        });
-    }
-
-    async fn consuming(&mut self, channel: u16, consumer_tag: Arc<str>) -> io::Result<()> {
-        let Some(out) = self.channels.get_mut(&channel) else {
-            return Ok(());
-        };
-        out.consumers.push(Arc::clone(&consumer_tag));
-        let held = std::mem::take(&mut self.early);
-        for early in held {
-            if early.channel != channel || early.consumer_tag != consumer_tag {
-                self.early.push(early);
-                continue;
-            }
-            match early.what {
-                EarlyEvent::Deliveries(pairs) => {
-                    for (delivered, message) in &pairs {
-                        self.deliver(channel, &consumer_tag, delivered, message)
-                            .await?;
-                    }
-                }
-                EarlyEvent::Cancelled => {
-                    self.consumer_cancelled(channel, Arc::clone(&consumer_tag))
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn consumer_cancelled(&mut self, channel: u16, consumer_tag: Arc<str>) {
-        let Some(out) = self.channels.get_mut(&channel) else {
-            return;
-        };
-        let Some(at) = out.consumers.iter().position(|tag| *tag == consumer_tag) else {
-            return self.hold(channel, consumer_tag, EarlyEvent::Cancelled);
-        };
-        out.consumers.swap_remove(at);
-        let generation = out.generation;
-        if self.agreed.tell_cancelled {
-            let cancel = basic::Cancel {
-                consumer_tag: short(&consumer_tag),
-                nowait: true,
-            };
-            self.put(channel, AMQPClass::Basic(basic::AMQPMethod::Cancel(cancel)));
-        }
-        self.note(Note::ConsumerEnded {
-            channel,
-            generation,
-            consumer_tag,
-        });
-    }
-
-    fn channel_error(&mut self, channel: u16, fault: &Fault) {
-        if !fault.is_soft() {
-            return self.close(fault);
-        }
-        let Some(out) = self.channels.get(&channel) else {
-            return;
-        };
-        let generation = out.generation;
-        self.forget(channel);
-        self.output.put_encoded(&channel_close(channel, fault));
-        self.note(Note::ChannelClosed {
-            channel,
-            generation,
-        });
-    }
-
-    fn forget(&mut self, channel: u16) {
+    pub(super) fn forget(&mut self, channel: u16) {
         self.channels.remove(&channel);
         self.early.retain(|early| early.channel != channel);
     }
 
-    fn close(&mut self, fault: &Fault) {
+    pub(super) fn close(&mut self, fault: &Fault) {
         if !self.ended {
             self.ended = true;
             self.output.put_encoded(&connection_close(fault));
@@ -565,16 +302,16 @@ impl<W: AsyncWrite + Unpin> State<W> {
         }
     }
 
-    fn put(&mut self, channel: u16, class: AMQPClass) {
+    pub(super) fn put(&mut self, channel: u16, class: AMQPClass) {
         self.output.put_encoded(&encode(channel, class));
     }
 
-    fn note(&self, note: Note) {
+    pub(super) fn note(&self, note: Note) {
         // The reader may have ended; then nobody needs to know.
         let _ = self.notes.send(note);
     }
 
-    async fn write(&mut self) -> io::Result<()> {
+    pub(super) async fn write(&mut self) -> io::Result<()> {
         if !self.output.is_empty() {
             self.output.write_to(&mut self.writer).await?;
             self.last_write = Instant::now();

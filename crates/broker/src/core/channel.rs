@@ -13,6 +13,8 @@ pub(crate) struct Channel {
     pub(crate) unsettled: Unsettled,
     /// Places of consumers by tag.
     pub(crate) consumers: HashMap<Arc<str>, u32>,
+    /// Stopped consumers with deliveries in flight.
+    pub(crate) stopped: Vec<u64>,
     /// Told to close: what it sends is dropped.
     pub(crate) is_dead: bool,
 }
@@ -23,6 +25,7 @@ impl Channel {
             number,
             unsettled: Unsettled::default(),
             consumers: HashMap::new(),
+            stopped: Vec::new(),
             is_dead: false,
         }
     }

@@ -12,10 +12,8 @@ use crate::session::SessionEvent;
 const MARK_AHEAD: u64 = 16_384;
 
 impl State {
-    /// Before the commit: records, for queues about to deliver, how far they may. Whether that
-    /// must be durable.
-    pub(crate) fn mark_deliverable(&mut self) -> bool {
-        let mut marked = false;
+    /// Before the commit: records, for queues about to deliver, how far they may.
+    pub(crate) fn mark_deliverable(&mut self) {
         for at in 0..self.dirty.len() {
             let place = self.dirty[at];
             let Some(queue) = self.queues.get(place) else {
@@ -24,24 +22,22 @@ impl State {
             if queue.consumers.is_empty() || queue.index.ready() == 0 {
                 continue;
             }
-            marked |= self.raise_mark(place);
+            self.raise_mark(place);
         }
-        marked
     }
 
     /// Raises a queue's mark if its next delivery nears it.
-    pub(super) fn raise_mark(&mut self, place: u32) -> bool {
+    pub(super) fn raise_mark(&mut self, place: u32) {
         let Some(queue) = self.queues.get_mut(place) else {
-            return false;
+            return;
         };
         let next = queue.index.next_ready();
         if !queue.is_recorded() || next + MARK_AHEAD / 2 < queue.delivered {
-            return false;
+            return;
         }
         queue.delivered = next + MARK_AHEAD;
         let record = record::delivered(queue.id, queue.delivered);
         self.records.push(record);
-        true
     }
 
     /// After the commit: gives messages out. Whether some wait for a mark, so that another group

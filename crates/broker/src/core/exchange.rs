@@ -439,7 +439,7 @@ mod tests {
         assert_eq!(route(&mut exchanges, "f", "a"), [1]);
         let gone = exchanges.remove("t");
         assert_eq!(gone.bindings.len(), 1);
-        assert_eq!(route(&mut exchanges, "f", "a"), []);
+        assert!(route(&mut exchanges, "f", "a").is_empty());
         assert_eq!(
             exchanges
                 .route("t", &"a".into(), |_| None)

@@ -13,8 +13,8 @@ pub(crate) struct Segments {
 pub(crate) struct Count {
     /// Copies not settled.
     pub(crate) live: u64,
-    /// The most there were.
-    pub(crate) most: u64,
+    /// All there ever were, as far as known.
+    pub(crate) ever: u64,
 }
 
 impl Segments {
@@ -22,7 +22,7 @@ impl Segments {
     pub(crate) fn add(&mut self, segment: u32, copies: u64) {
         let count = self.at(segment);
         count.live += copies;
-        count.most = count.most.max(count.live);
+        count.ever += copies;
     }
 
     #[inline]

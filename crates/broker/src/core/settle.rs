@@ -113,7 +113,13 @@ impl State {
                 let queue = consumer.queue;
                 self.settle_message(queue, sequence, Settle::Ack);
             }
-            if self.consumers.get(place).is_some_and(|c| c.is_over()) {
+            if let Some(consumer) = self.consumers.get(place)
+                && consumer.id == done.consumer
+                && consumer.is_over()
+            {
+                if let Some(channel) = self.channels.get_mut(consumer.channel) {
+                    channel.stopped.retain(|id| *id != done.consumer);
+                }
                 self.consumers.remove(place);
             }
         }
@@ -142,10 +148,10 @@ impl State {
         {
             self.settle_given(given, Settle::Requeue);
         }
-        for consumer in consumers {
-            self.return_in_flight(consumer);
+        let stopped = self.channels.remove(place).map(|channel| channel.stopped);
+        for id in stopped.into_iter().flatten() {
+            self.return_in_flight(id);
         }
-        self.channels.remove(place);
         for queue in queues {
             self.delete_if_abandoned(queue);
         }
@@ -179,6 +185,11 @@ impl State {
         consumer.is_dead = true;
         let (queue_place, exclusive, is_over) =
             (consumer.queue, consumer.exclusive, consumer.is_over());
+        if !consumer.in_flight.is_empty()
+            && let Some(channel) = self.channels.get_mut(consumer.channel)
+        {
+            channel.stopped.push(consumer.id);
+        }
         if is_over {
             self.consumers.remove(place);
         }
@@ -234,8 +245,9 @@ impl State {
         count
     }
 
-    fn return_in_flight(&mut self, place: u32) {
-        while let Some(consumer) = self.consumers.get_mut(place) {
+    fn return_in_flight(&mut self, id: u64) {
+        let place = id as u32;
+        while let Some(consumer) = self.consumers.get_mut(place).filter(|c| c.id == id) {
             let queue = consumer.queue;
             match consumer.in_flight.pop_front() {
                 Some(sequence) => self.settle_message(queue, sequence, Settle::Requeue),

@@ -1,7 +1,7 @@
 //! Keeping the log short: segments without live messages are released, those with few are
 //! rewritten forward, and a snapshot lets the log forget what came before it.
 
-use super::{Engine, RECORD_OVERHEAD, unless_full};
+use super::{Engine, RECORD_OVERHEAD, is_refusal};
 use crate::core::record;
 use crate::log::{Log, Lsn};
 use crate::message::take_copies;
@@ -27,6 +27,8 @@ pub(super) struct Upkeep {
     snapshot_at: u64,
     /// Whether a segment was released that only a snapshot lets go.
     wants_snapshot: bool,
+    /// Settlements found no room: until a snapshot holds them, nothing is released.
+    pub(super) unrecorded: bool,
     /// Live messages of sparse segments at the last look: where they did not change, nothing
     /// drains.
     sparse: BTreeMap<u32, u64>,
@@ -51,7 +53,8 @@ impl Engine {
         let log_bytes = self.log().stats().bytes;
         let is_blocked = self.blocked.is_some();
         let is_due = log_bytes - self.upkeep.snapshot_at >= self.config.snapshot_every_bytes;
-        if is_due || is_blocked && self.upkeep.wants_snapshot {
+        let is_wanted = self.upkeep.wants_snapshot || self.upkeep.unrecorded;
+        if is_due || is_blocked && is_wanted {
             self.commit_and_snapshot(false)?;
         }
         let active = active(self.log());
@@ -80,12 +83,15 @@ impl Engine {
         let mut sparse = BTreeMap::new();
         for &number in &sealed {
             let count = self.state.segments.get(number);
-            if count.live == 0 {
+            if count.live == 0 && !self.upkeep.unrecorded {
                 let log = self.log.as_mut().expect("open until the end");
-                unless_full(log.release(number))?;
-                released = true;
+                match log.release(number) {
+                    Ok(()) => released = true,
+                    Err(error) if is_refusal(&error) => {}
+                    Err(error) => return Err(error),
+                }
             } else if number + RECENT < active
-                && count.live * 100 < count.most * u64::from(self.config.rewrite_below_percent)
+                && count.live * 100 < count.ever * u64::from(self.config.rewrite_below_percent)
                 && !self.upkeep.stuck.contains(&number)
             {
                 sparse.insert(number, count.live);
@@ -170,8 +176,15 @@ impl Engine {
         log.commit(true)?;
         let written = log.write_snapshot(&bytes);
         self.upkeep.snapshot_at = log.stats().bytes;
-        self.upkeep.wants_snapshot &= written.is_err();
-        unless_full(written)
+        match written {
+            Ok(()) => {
+                self.upkeep.wants_snapshot = false;
+                self.upkeep.unrecorded = false;
+                Ok(())
+            }
+            Err(error) if is_refusal(&error) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 }
 

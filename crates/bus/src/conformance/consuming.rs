@@ -3,7 +3,7 @@
 use super::Backend;
 use super::setting::{
     QUEUE, bodies, collect, consume, expect, expect_no_more, numbered, publish, publish_numbers,
-    with_queue,
+    settle_each, with_queue,
 };
 use crate::{ErrorKind, Settle, Tags};
 use std::collections::HashSet;
@@ -19,13 +19,14 @@ pub async fn prefetch_bounds_unsettled_deliveries(backend: Arc<dyn Backend>) {
     let first = collect(&mut *bounded, 4).await;
     // The rest goes to whoever else comes: it was not taken.
     let mut other = consume(&*bus, QUEUE, 0).await;
-    collect(&mut *other, 6).await;
+    let rest = collect(&mut *other, 6).await;
+    settle_each(&mut *other, Settle::Ack, &rest).await;
     other.cancel().await.expect("can be cancelled");
-    let settled = bounded.settle(Settle::Ack, Tags::UpTo(first[1].tag)).await;
-    settled.expect("can be settled");
+    publish_numbers(&*bus, 10..14).await;
+    settle_each(&mut *bounded, Settle::Ack, &first[..2]).await;
     collect(&mut *bounded, 2).await;
     let mut other = consume(&*bus, QUEUE, 0).await;
-    collect(&mut *other, 4).await;
+    collect(&mut *other, 2).await;
 }
 
 /// The earlier ones are not delivered again, the later ones are.
@@ -46,8 +47,7 @@ pub async fn ack_of_one_settles_no_other(backend: Arc<dyn Backend>) {
     publish_numbers(&*bus, 0..5).await;
     let mut consumer = consume(&*bus, QUEUE, 0).await;
     let got = collect(&mut *consumer, 5).await;
-    let settled = consumer.settle(Settle::Ack, Tags::One(got[2].tag)).await;
-    settled.expect("can be settled");
+    settle_each(&mut *consumer, Settle::Ack, &got[2..=2]).await;
     consumer.cancel().await.expect("can be cancelled");
     expect(&*bus, QUEUE, &["0", "1", "3", "4"]).await;
 }
@@ -58,11 +58,9 @@ pub async fn a_requeued_message_comes_back_in_its_place(backend: Arc<dyn Backend
     publish_numbers(&*bus, 0..6).await;
     let mut consumer = consume(&*bus, QUEUE, 3).await;
     let got = collect(&mut *consumer, 3).await;
-    // Ended first, lest the bus hands out 3 while 0 and 1 are on their way back.
-    let settled = consumer.settle(Settle::Ack, Tags::One(got[2].tag)).await;
-    settled.expect("can be settled");
     let settled = consumer.settle(Settle::Requeue, Tags::UpTo(got[1].tag));
     settled.await.expect("can be settled");
+    settle_each(&mut *consumer, Settle::Ack, &got[2..]).await;
     consumer.cancel().await.expect("can be cancelled");
     expect(&*bus, QUEUE, &["0", "1", "3", "4", "5"]).await;
 }
@@ -87,8 +85,7 @@ pub async fn a_rejected_message_is_gone(backend: Arc<dyn Backend>) {
     publish_numbers(&*bus, 0..2).await;
     let mut consumer = consume(&*bus, QUEUE, 0).await;
     let got = collect(&mut *consumer, 2).await;
-    let settled = consumer.settle(Settle::Reject, Tags::One(got[0].tag)).await;
-    settled.expect("can be settled");
+    settle_each(&mut *consumer, Settle::Reject, &got[0..=0]).await;
     expect_no_more(&*bus, QUEUE, &mut *consumer).await;
     consumer.cancel().await.expect("can be cancelled");
     expect(&*bus, QUEUE, &["1"]).await;
@@ -140,21 +137,16 @@ pub async fn two_consumers_share_without_duplicates(backend: Arc<dyn Backend>) {
     let other = backend.connect().await;
     let mut one = consume(&*bus, QUEUE, 5).await;
     let mut two = consume(&*other, QUEUE, 5).await;
-    let mut got = HashSet::new();
+    let mut seen = HashSet::new();
     for round in 0..20 {
         publish_numbers(&*bus, round * 10..round * 10 + 10).await;
         // Ten messages, room for five each.
-        for consumer in [&mut one, &mut two] {
-            let deliveries = collect(&mut **consumer, 5).await;
-            for body in bodies(&deliveries) {
-                assert!(got.insert(body.clone()), "both got message {body}");
-            }
+        let got = [collect(&mut *one, 5).await, collect(&mut *two, 5).await];
+        for body in got.iter().flat_map(|deliveries| bodies(deliveries)) {
+            assert!(seen.insert(body.clone()), "both got message {body}");
         }
-        for consumer in [&mut one, &mut two] {
-            let last = round as u64 * 5 + 5;
-            let settled = consumer.settle(Settle::Ack, Tags::UpTo(last)).await;
-            settled.expect("can be settled");
-        }
+        settle_each(&mut *one, Settle::Ack, &got[0]).await;
+        settle_each(&mut *two, Settle::Ack, &got[1]).await;
     }
 }
 

@@ -3,9 +3,9 @@
 use super::Backend;
 use super::setting::{
     EXCHANGE, QUEUE, bodies, collect, consume, declare, expect, message, publish, publish_numbers,
-    publish_one, with_queue,
+    publish_one, publish_quietly, settle_each, with_queue,
 };
-use crate::{ErrorKind, ExchangeKind, Message, Outcome, Settle, Tags};
+use crate::{ErrorKind, ExchangeKind, Message, Outcome, Settle};
 use annals_core::Properties;
 use bytes::Bytes;
 use std::collections::HashSet;
@@ -34,8 +34,7 @@ pub async fn body_and_properties_arrive_byte_identical(backend: Arc<dyn Backend>
         assert_eq!(got.body, sent.body);
         assert_eq!(got.properties.bytes(), sent.properties.bytes());
         assert_eq!((&*got.exchange, &*got.routing_key), ("", QUEUE));
-        let settled = consumer.settle(Settle::Ack, Tags::One(got.tag)).await;
-        settled.expect("can be settled");
+        settle_each(&mut *consumer, Settle::Ack, &[got]).await;
         consumer.cancel().await.expect("can be cancelled");
     }
 }
@@ -85,9 +84,7 @@ pub async fn ten_thousand_small_messages_arrive(backend: Arc<dyn Backend>) {
                 assert!(!got.contains(&body), "message {body} came twice");
                 got.insert(body);
             }
-            let last = deliveries.last().expect("next waits for a delivery").tag;
-            let settled = consumer.settle(Settle::Ack, Tags::UpTo(last)).await;
-            settled.expect("can be settled");
+            settle_each(&mut *consumer, Settle::Ack, &deliveries).await;
         }
         consumer.cancel().await.expect("can be cancelled");
     };
@@ -159,11 +156,8 @@ pub async fn an_exchange_routes_to_exchanges(backend: Arc<dyn Backend>) {
         (below, "a.b", top),
     ];
     declare(&*bus, &exchanges, &["q.below"], &bindings).await;
-    let quiet = |key: &str| Message {
-        mandatory: false,
-        ..message(top, key, key.to_owned())
-    };
-    publish(&*bus, vec![quiet("a.b"), quiet("a.c"), quiet("c.b")]).await;
+    let keys = ["a.b", "a.c", "c.b"];
+    publish_quietly(&*bus, keys.map(|key| message(top, key, key)).into()).await;
     expect(&*bus, "q.below", &["a.b"]).await;
 }
 

@@ -83,6 +83,15 @@ pub(super) async fn publish(bus: &dyn Bus, batch: Vec<Message>) {
     }
 }
 
+/// Publishes what may reach no queue: not mandatory, and whatever is said of it.
+pub(super) async fn publish_quietly(bus: &dyn Bus, batch: Vec<Message>) {
+    let quiet = |message| Message {
+        mandatory: false,
+        ..message
+    };
+    drop(bus.publish(batch.into_iter().map(quiet).collect()).await);
+}
+
 /// Starts to consume; must succeed.
 pub(super) async fn consume(bus: &dyn Bus, queue: &str, prefetch: u32) -> Box<dyn Consumer> {
     let consumer = bus.consume(queue, prefetch).await;
@@ -103,6 +112,18 @@ pub(super) async fn collect(consumer: &mut dyn Consumer, count: usize) -> Vec<De
     deliveries
 }
 
+/// Settles one by one; must succeed.
+pub(super) async fn settle_each(
+    consumer: &mut dyn Consumer,
+    settle: crate::Settle,
+    deliveries: &[Delivery],
+) {
+    for delivery in deliveries {
+        let settled = consumer.settle(settle, crate::Tags::One(delivery.tag));
+        settled.await.expect("can be settled");
+    }
+}
+
 /// Asserts that what a queue delivers to a new consumer is these bodies and no more: a marker
 /// published after they came comes next.
 pub(super) async fn expect(bus: &dyn Bus, queue: &str, expected: &[&str]) {
@@ -118,8 +139,7 @@ pub(super) async fn expect_no_more(bus: &dyn Bus, queue: &str, consumer: &mut dy
     publish(bus, vec![message("", queue, "marker")]).await;
     let next = collect(consumer, 1).await;
     assert_eq!(bodies(&next), ["marker"], "more in {queue}");
-    let settled = consumer.settle(crate::Settle::Ack, crate::Tags::One(next[0].tag));
-    settled.await.expect("can be settled");
+    settle_each(consumer, crate::Settle::Ack, &next).await;
 }
 
 /// The bodies, as text.

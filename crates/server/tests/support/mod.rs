@@ -1,6 +1,6 @@
 //! Starts the real binary on temporary directories.
 
-#![allow(dead_code, reason = "each test file uses a part")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
 
 use serde_json::Value;
 use std::io::{BufRead, BufReader};

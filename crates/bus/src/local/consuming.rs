@@ -1,0 +1,281 @@
+//! The consuming half of a local bus: a mailbox per consumer, filled from the session's events.
+//!
+//! A mailbox holds tags and places in the log, not messages: those are read as the consumer takes
+//! them. The broker bounds it by the consumer's prefetch, or by its own bound on unsettled
+//! deliveries.
+
+use super::{SessionSlot, refused};
+use crate::tags::Unsettled;
+use crate::{Consumer, Delivery, Error, ErrorKind, Result, Settle, Tags};
+use annals_broker::log::LogReader;
+use annals_broker::{
+    Broker, ConsumeSpec, Delivered, Message, SessionEvent, SessionEvents, Settlement,
+};
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+
+/// Most deliveries of one `next`, and bytes after which it ends earlier.
+const BATCH_MAX: usize = 4096;
+const BATCH_BYTES: usize = 4 << 20;
+/// Deliveries read together.
+const PART: usize = 128;
+
+#[derive(Debug)]
+pub(super) struct Consuming {
+    pub(super) session: SessionSlot,
+    reader: LogReader,
+    mailboxes: Arc<Mailboxes>,
+}
+
+#[derive(Debug, Default)]
+struct Mailboxes {
+    by_channel: Mutex<HashMap<u16, Arc<Mailbox>>>,
+}
+
+#[derive(Debug, Default)]
+struct Mailbox {
+    state: Mutex<Mail>,
+    arrived: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Mail {
+    deliveries: VecDeque<Delivered>,
+    /// Set at the end; an error is told once.
+    ended: Option<Option<Error>>,
+}
+
+impl Consuming {
+    pub(super) fn new(broker: &Broker) -> Self {
+        let (session, events) = broker.session();
+        let mailboxes = Arc::new(Mailboxes::default());
+        tokio::spawn(pass_on(events, mailboxes.clone()));
+        Self {
+            session: SessionSlot::new(session),
+            reader: broker.reader(),
+            mailboxes,
+        }
+    }
+
+    /// Starts a consumer on a channel of its own.
+    pub(super) async fn consume(
+        self: Arc<Self>,
+        queue: &str,
+        prefetch: u32,
+    ) -> Result<LocalConsumer> {
+        let session = self.session.get()?;
+        // Before the broker knows of it: deliveries may come before the call returns.
+        let (channel, mailbox) = self.mailboxes.open()?;
+        let consumer = LocalConsumer {
+            consuming: self.clone(),
+            runtime: Handle::current(),
+            channel,
+            mailbox,
+            unsettled: Unsettled::default(),
+            cancelled: false,
+        };
+        let spec = ConsumeSpec {
+            channel,
+            queue: queue.to_owned(),
+            consumer_tag: "local".to_owned(),
+            no_ack: false,
+            exclusive: false,
+            prefetch,
+            arguments: Bytes::new(),
+        };
+        session.consume(spec).await.map_err(refused)?;
+        Ok(consumer)
+    }
+
+    /// Ends the session and all consumers.
+    pub(super) fn close(&self) {
+        self.session.close();
+        self.mailboxes.end_all(|| None);
+    }
+
+    async fn close_channel(&self, channel: u16) {
+        if let Ok(session) = self.session.get() {
+            session.close_channel(channel).await;
+        }
+        self.mailboxes.by_channel.lock().remove(&channel);
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct LocalConsumer {
+    consuming: Arc<Consuming>,
+    runtime: Handle,
+    channel: u16,
+    mailbox: Arc<Mailbox>,
+    unsettled: Unsettled,
+    cancelled: bool,
+}
+
+impl LocalConsumer {
+    /// Reads what lies in the mailbox, in bounds; empty when nothing does.
+    fn take(&mut self) -> Result<Vec<Delivery>> {
+        let mut taken = Vec::new();
+        let mut bytes = 0;
+        while taken.len() < BATCH_MAX && bytes < BATCH_BYTES {
+            let part = self.mailbox.state.lock().take(PART);
+            if part.is_empty() {
+                break;
+            }
+            let messages = Delivered::load_all(&part, &self.consuming.reader)?;
+            for (delivered, message) in part.into_iter().zip(messages) {
+                bytes += message.body.len();
+                let tag = self.unsettled.push();
+                debug_assert_eq!(tag, delivered.tag, "the broker's tags are dense");
+                taken.push(delivery(&delivered, message));
+            }
+        }
+        Ok(taken)
+    }
+}
+
+#[async_trait]
+impl Consumer for LocalConsumer {
+    async fn next(&mut self) -> Result<Option<Vec<Delivery>>> {
+        loop {
+            let mailbox = self.mailbox.clone();
+            let mut arrived = std::pin::pin!(mailbox.arrived.notified());
+            arrived.as_mut().enable();
+            if let Some(ended) = &mut mailbox.state.lock().ended {
+                return ended.take().map_or(Ok(None), Err);
+            }
+            let taken = self.take()?;
+            if !taken.is_empty() {
+                return Ok(Some(taken));
+            }
+            arrived.await;
+        }
+    }
+
+    async fn settle(&mut self, settle: Settle, tags: Tags) -> Result<()> {
+        let session = self.consuming.session.get()?;
+        self.unsettled.check(tags)?;
+        let (tag, multiple) = match tags {
+            Tags::One(tag) => (tag, false),
+            Tags::UpTo(tag) => (tag, true),
+        };
+        let how = match settle {
+            Settle::Ack => annals_broker::Settle::Ack,
+            Settle::Requeue => annals_broker::Settle::Requeue,
+            Settle::Reject => annals_broker::Settle::Reject,
+        };
+        let settlement = Settlement { tag, multiple, how };
+        session.settle(self.channel, vec![settlement]).await;
+        self.unsettled.settle(tags)
+    }
+
+    async fn cancel(mut self: Box<Self>) -> Result<()> {
+        self.cancelled = true;
+        self.consuming.close_channel(self.channel).await;
+        Ok(())
+    }
+}
+
+impl Drop for LocalConsumer {
+    fn drop(&mut self) {
+        if !self.cancelled {
+            let (consuming, channel) = (self.consuming.clone(), self.channel);
+            let close = async move { consuming.close_channel(channel).await };
+            self.runtime.spawn(close);
+        }
+    }
+}
+
+impl Mailboxes {
+    /// A channel number nobody has, and its mailbox.
+    fn open(&self) -> Result<(u16, Arc<Mailbox>)> {
+        let mut by_channel = self.by_channel.lock();
+        let free = (1..=u16::MAX).find(|channel| !by_channel.contains_key(channel));
+        let Some(channel) = free else {
+            let text = "the bus has 65,535 consumers";
+            return Err(Error::new(ErrorKind::Unavailable, text));
+        };
+        let mailbox = Arc::new(Mailbox::default());
+        by_channel.insert(channel, mailbox.clone());
+        Ok((channel, mailbox))
+    }
+
+    fn take(&self, event: SessionEvent) {
+        match event {
+            SessionEvent::Deliveries {
+                channel,
+                deliveries,
+                ..
+            } => {
+                let mailbox = self.by_channel.lock().get(&channel).cloned();
+                if let Some(mailbox) = mailbox {
+                    mailbox.state.lock().deliveries.extend(deliveries);
+                    mailbox.arrived.notify_waiters();
+                }
+            }
+            SessionEvent::ConsumerCancelled { channel, .. } => self.end(channel, None),
+            SessionEvent::ChannelError { channel, refusal } => {
+                self.end(channel, Some(refused(refusal)));
+            }
+            SessionEvent::Closed(refusal) => self.end_all(|| Some(refused(refusal.clone()))),
+            // Nothing is published on this session; being blocked is told on the other.
+            SessionEvent::Confirmed { .. }
+            | SessionEvent::Nacked { .. }
+            | SessionEvent::Returned { .. }
+            | SessionEvent::Blocked(_)
+            | SessionEvent::Unblocked => {}
+        }
+    }
+
+    fn end(&self, channel: u16, error: Option<Error>) {
+        let mailbox = self.by_channel.lock().get(&channel).cloned();
+        if let Some(mailbox) = mailbox {
+            mailbox.end(error);
+        }
+    }
+
+    fn end_all(&self, error: impl Fn() -> Option<Error>) {
+        for mailbox in self.by_channel.lock().values() {
+            mailbox.end(error());
+        }
+    }
+}
+
+impl Mailbox {
+    fn end(&self, error: Option<Error>) {
+        self.state.lock().ended.get_or_insert(error);
+        self.arrived.notify_waiters();
+    }
+}
+
+impl Mail {
+    fn take(&mut self, count: usize) -> Vec<Delivered> {
+        let count = count.min(self.deliveries.len());
+        self.deliveries.drain(..count).collect()
+    }
+}
+
+/// Takes a session's events until it ends.
+async fn pass_on(mut events: SessionEvents, mailboxes: Arc<Mailboxes>) {
+    while let Some(events) = events.next().await {
+        for event in events {
+            mailboxes.take(event);
+        }
+    }
+    mailboxes.end_all(|| None);
+}
+
+fn delivery(delivered: &Delivered, message: Message) -> Delivery {
+    Delivery {
+        tag: delivered.tag,
+        redelivered: delivered.redelivered,
+        exchange: message.exchange,
+        routing_key: message.routing_key,
+        properties: message.properties,
+        body: message.body,
+    }
+}
