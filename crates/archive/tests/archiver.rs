@@ -59,6 +59,14 @@ impl Rig {
         read_all(&self.bucket, BUS).await.unwrap()
     }
 
+    /// Waits until the archiver has received so many deliveries.
+    async fn until_received(&self, archiver: &Archiver, received: u64) {
+        while archiver.stats().received < received {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(archiver.stats().received, received);
+    }
+
     /// Waits, in virtual time, until the queue holds this.
     async fn until_depth(&self, depth: (usize, usize)) {
         for _ in 0..10_000 {
@@ -87,6 +95,7 @@ async fn all_that_is_confirmed_is_archived_byte_for_byte_in_order_of_arrival() {
     rig.publish(0..3000).await;
     rig.until_depth((0, 0)).await;
     rig.publish(3000..3100).await;
+    rig.until_received(&archiver, 3100).await;
     archiver.seal().await.unwrap();
     let stats = archiver.stats();
     archiver.stop().await.unwrap();
@@ -178,16 +187,14 @@ async fn an_hour_that_changes_seals_so_that_no_segment_spans_two() {
     at("2026-11-21T09:59:59.999999Z");
     let archiver = rig.start().await;
     rig.publish(0..5).await;
-    rig.until_depth((0, 5)).await;
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    rig.until_received(&archiver, 5).await;
     at("2026-11-21T10:00:00Z");
     rig.publish(5..10).await;
-    rig.until_depth((0, 5)).await;
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    rig.until_received(&archiver, 10).await;
     // A clock that goes back makes another batch, not a batch in two hours.
     at("2026-11-21T09:00:00Z");
     rig.publish(10..15).await;
-    rig.until_depth((0, 5)).await;
+    rig.until_received(&archiver, 15).await;
     archiver.stop().await.unwrap();
     let archived = rig.read().await;
     assert_eq!(ids(&archived), expected_ids(0..15));
@@ -342,6 +349,7 @@ async fn every_kind_of_body_is_archived_with_its_bytes() {
     ];
     let archiver = rig.start().await;
     publish(&*rig.bus, messages).await;
+    rig.until_received(&archiver, 6).await;
     archiver.seal().await.unwrap();
     rig.until_depth((0, 0)).await;
     assert_eq!(archiver.stats().undecodable, 4);
@@ -410,10 +418,12 @@ async fn a_replayed_delivery_is_discarded_only_if_it_is_ours_and_archived() {
         replayed(0, "broken"),
     ];
     publish(&*rig.bus, messages).await;
+    rig.until_received(&archiver, 4).await;
     archiver.seal().await.unwrap();
     rig.until_depth((0, 0)).await;
     // A batch of nothing but discarded deliveries is acknowledged, without an entry.
     publish(&*rig.bus, vec![replayed(0, "ours")]).await;
+    rig.until_received(&archiver, 5).await;
     archiver.seal().await.unwrap();
     rig.until_depth((0, 0)).await;
     let stats = archiver.stats();
