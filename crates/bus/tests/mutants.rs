@@ -3,7 +3,7 @@
 
 mod mutant;
 
-use annals_bus::conformance::{PROPERTIES, failures};
+use annals_bus::conformance::{Backend, BoxFuture, PROPERTIES, failures};
 use mutant::{Fault, Mutant};
 use std::sync::Arc;
 
@@ -112,7 +112,9 @@ fn failures_of(fault: Option<Fault>) -> Vec<&'static str> {
         .start_paused(true)
         .build()
         .expect("a runtime");
-    let fresh = || Box::pin(async move { Arc::new(Mutant::new(fault)) as _ }) as _;
+    let fresh = || -> BoxFuture<Arc<dyn Backend>> {
+        Box::pin(async move { Arc::new(Mutant::new(fault)) as Arc<dyn Backend> })
+    };
     let failures = runtime.block_on(failures(&fresh));
     failures.into_iter().map(|(name, _)| name).collect()
 }

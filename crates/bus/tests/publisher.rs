@@ -12,7 +12,10 @@ use std::sync::Arc;
 
 fn publisher(bus: Arc<dyn Bus>) -> Publisher {
     let options = PublisherOptions::of_bus("main", "shop");
-    let (clock, random) = (Arc::new(SimClock::new(Timestamp::UNIX_EPOCH)), Arc::new(SimRandom::new(1)));
+    let (clock, random) = (
+        Arc::new(SimClock::new(Timestamp::UNIX_EPOCH)),
+        Arc::new(SimRandom::new(1)),
+    );
     Publisher::new(bus, options, clock, random)
 }
 
@@ -71,7 +74,10 @@ async fn a_message_carries_the_events_bytes_and_says_what_it_is() {
     assert_eq!(&*delivery.exchange, "annals.main");
     assert_eq!(&*delivery.routing_key, "shop.v1.OrderPlaced");
     let properties = &delivery.properties;
-    assert_eq!(properties.content_type(), Some("application/cloudevents+protobuf"));
+    assert_eq!(
+        properties.content_type(),
+        Some("application/cloudevents+protobuf")
+    );
     assert_eq!(properties.message_id(), Some("a"));
     assert_eq!(properties.message_type(), Some("shop.v1.OrderPlaced"));
     assert_eq!(properties.app_id(), Some("shop"));
@@ -82,7 +88,9 @@ async fn a_message_carries_the_events_bytes_and_says_what_it_is() {
 async fn events_published_as_they_are_keep_their_bytes() {
     let bus = memory().await;
     let event = event("a").build().expect("valid");
-    let receipts = publisher(bus.clone()).publish_events(vec![event.clone()]).await;
+    let receipts = publisher(bus.clone())
+        .publish_events(vec![event.clone()])
+        .await;
     assert_eq!(receipts[0].as_ref().expect("accepted").event, event);
     assert_eq!(archived(&bus).await[0].body, *event.bytes());
 }
@@ -99,7 +107,9 @@ async fn a_number_not_used_up_goes_to_a_later_event() {
     let declared = bus.declare(&Topology::of_bus("main")).await;
     declared.expect("the topology is good");
     let too_long = event("c").data(vec![0; 2 << 20], "application/octet-stream");
-    let results = publisher.publish(vec![too_long, event("d"), event("e")]).await;
+    let results = publisher
+        .publish(vec![too_long, event("d"), event("e")])
+        .await;
     let kind = |r: &Result<_, annals_bus::PublishError>| r.as_ref().err().map(|e| e.error.kind());
     assert_eq!(kind(&results[0]), Some(ErrorKind::Invalid));
     let numbers: Vec<Option<u64>> = results[1..]
@@ -174,7 +184,10 @@ async fn an_event_whose_fate_stays_unknown_is_reported_with_its_bytes_and_keeps_
     assert_eq!(*unknown.bytes(), bus.got.lock()[0].body);
     assert_eq!(bus.got.lock().len(), 4);
     let next = publisher.publish_one(event("b")).await.expect("accepted");
-    assert_eq!((sequence(&unknown), sequence(&next.event)), (Some(1), Some(2)));
+    assert_eq!(
+        (sequence(&unknown), sequence(&next.event)),
+        (Some(1), Some(2))
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -27,8 +27,6 @@ mod stream;
 pub(crate) mod fixture;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod perf_tmp;
 
 pub use batch::{Batch, EventRef, Location};
 pub use damage::{Damage, OnDamage};

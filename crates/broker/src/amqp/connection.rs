@@ -6,21 +6,17 @@
 
 use super::channel::{Channel, Link};
 use super::codec::{Frame, Frames, HEARTBEAT, METHOD};
-use super::config::AmqpConfig;
 use super::fault::Fault;
-use super::handshake::{Agreed, Ended, handshake};
+use super::handshake::Agreed;
 use super::intake::Intake;
 use super::method::{Method, OtherMethod, PUBLISH, PublishMethod, decode};
 use super::output::encode;
-use super::writer::{Note, Reply, Writer, channel_close, connection_close};
-use crate::Broker;
+use super::writer::{Note, Reply, channel_close};
 use amq_protocol::protocol::{AMQPClass, channel, connection};
-use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::AsyncRead;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
 /// Why reading stopped.
 #[derive(Debug)]

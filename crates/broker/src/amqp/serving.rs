@@ -165,3 +165,145 @@ async fn end<R, W>(
     // Whoever does not answer in time is left.
     let _ = timeout(close_timeout, farewell).await;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::codec::{BODY, HEARTBEAT};
+    use super::super::handshake::PROTOCOL_HEADER;
+    use super::*;
+    use crate::Config;
+    use annals_core::system::{SystemClock, SystemDisk, SystemRandom};
+    use std::time::Duration;
+    use tokio::io::{AsyncReadExt, DuplexStream};
+    use tokio::time::Instant;
+
+    /// A connection over a pipe, in time that passes only while all wait for it.
+    struct Pipe {
+        stream: DuplexStream,
+        _shutdown: watch::Sender<bool>,
+        _directory: tempfile::TempDir,
+    }
+
+    fn serve_pipe() -> Pipe {
+        let directory = tempfile::tempdir().expect("a directory");
+        let broker = Broker::open(
+            Config::new(directory.path()),
+            Arc::new(SystemDisk),
+            Arc::new(SystemClock),
+            Arc::new(SystemRandom),
+        );
+        let (down, shutdown) = watch::channel(false);
+        let serving = Serving {
+            broker: broker.expect("opens"),
+            config: Arc::new(AmqpConfig::default()),
+            shutdown,
+            number: 1,
+            from_loopback: true,
+        };
+        let (stream, served) = tokio::io::duplex(64 << 10);
+        let (reader, writer) = tokio::io::split(served);
+        tokio::spawn(serve_connection(reader, writer, serving));
+        Pipe {
+            stream,
+            _shutdown: down,
+            _directory: directory,
+        }
+    }
+
+    impl Pipe {
+        async fn open(&mut self, heartbeat: u16) {
+            let start_ok = connection::StartOk {
+                mechanism: "PLAIN".into(),
+                response: "\0guest\0guest".into(),
+                ..Default::default()
+            };
+            let tune_ok = connection::TuneOk {
+                channel_max: 0,
+                frame_max: 0,
+                heartbeat,
+            };
+            let open = connection::Open {
+                virtual_host: "/".into(),
+            };
+            let mut said = PROTOCOL_HEADER.to_vec();
+            for method in [
+                connection::AMQPMethod::StartOk(start_ok),
+                connection::AMQPMethod::TuneOk(tune_ok),
+                connection::AMQPMethod::Open(open),
+            ] {
+                said.extend(encode(0, AMQPClass::Connection(method)));
+            }
+            self.stream.write_all(&said).await.expect("writes");
+            for _ in ["start", "tune", "open-ok"] {
+                assert_eq!(self.next().await, Some(METHOD));
+            }
+        }
+
+        /// The next frame's type; `None` at the end.
+        async fn next(&mut self) -> Option<u8> {
+            let mut prefix = [0; 7];
+            self.stream.read_exact(&mut prefix).await.ok()?;
+            let size = u32::from_be_bytes([prefix[3], prefix[4], prefix[5], prefix[6]]);
+            let mut rest = vec![0; size as usize + 1];
+            self.stream
+                .read_exact(&mut rest)
+                .await
+                .expect("a whole frame");
+            Some(prefix[0])
+        }
+    }
+
+    const BEAT: [u8; 8] = [HEARTBEAT, 0, 0, 0, 0, 0, 0, 0xCE];
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_client_is_sent_heartbeats_and_left_after_two_of_its_own_are_missed() {
+        let mut pipe = serve_pipe();
+        pipe.open(10).await;
+        let opened = Instant::now();
+        let mut beats = 0;
+        while let Some(kind) = pipe.next().await {
+            assert_eq!(kind, HEARTBEAT);
+            beats += 1;
+        }
+        assert_eq!(opened.elapsed().as_secs(), 20);
+        assert!((3..=4).contains(&beats), "{beats} in twenty seconds");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_sends_heartbeats_stays() {
+        let mut pipe = serve_pipe();
+        pipe.open(10).await;
+        for _ in 0..30 {
+            tokio::time::advance(Duration::from_secs(10)).await;
+            pipe.stream.write_all(&BEAT).await.expect("still open");
+            assert_eq!(pipe.next().await, Some(HEARTBEAT));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_heartbeats_silence_lasts_as_long_as_it_likes() {
+        let mut pipe = serve_pipe();
+        pipe.open(0).await;
+        tokio::time::sleep(Duration::from_secs(100_000)).await;
+        // A body frame out of place is answered: the connection was open all along.
+        let out_of_place = [BODY, 0, 1, 0, 0, 0, 0, 0xCE];
+        pipe.stream
+            .write_all(&out_of_place)
+            .await
+            .expect("still open");
+        assert_eq!(pipe.next().await, Some(METHOD));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_says_nothing_is_left_when_the_handshake_is_overdue() {
+        let mut pipe = serve_pipe();
+        pipe.stream
+            .write_all(&PROTOCOL_HEADER)
+            .await
+            .expect("writes");
+        let begun = Instant::now();
+        assert_eq!(pipe.next().await, Some(METHOD));
+        assert_eq!(pipe.next().await, None);
+        assert_eq!(begun.elapsed(), AmqpConfig::default().handshake_timeout);
+    }
+}

@@ -6,12 +6,11 @@
 
 use super::fault::Fault;
 use super::handshake::Agreed;
-use super::method::{ACK, PUBLISH};
-use super::output::{Deliver, Output, encode, short};
+use super::output::{Output, encode, short};
 use crate::log::LogReader;
 use crate::message::{Delivered, Message};
 use crate::session::{SessionEvent, SessionEvents};
-use amq_protocol::protocol::{AMQPClass, basic, channel, connection};
+use amq_protocol::protocol::{AMQPClass, channel, connection};
 use std::collections::HashMap;
 use std::future::ready;
 use std::io;

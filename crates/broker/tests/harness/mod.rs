@@ -1,5 +1,5 @@
 //! A broker on a disk of memory, and a client that remembers what it was told.
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
 use annals_broker::log::LogConfig;
 use annals_broker::{

@@ -97,7 +97,7 @@ impl Publishing {
         let first = *last + 1;
         let (answer, answered) = oneshot::channel();
         self.waiting.lock().push(first, batch.len(), answer)?;
-        let mut handing = HandingOver {
+        let handing = HandingOver {
             waiting: &self.waiting,
             last: &mut last,
             first,

@@ -237,3 +237,15 @@ fn whatever_the_directory_holds_opening_it_does_not_panic() {
         super::super::fuzz::open_edited(&edits);
     }
 }
+
+#[test]
+fn damage_at_the_end_is_named_at_every_start() {
+    let (disk, records, segments) = closed();
+    let (lsn, ..) = records.last().unwrap();
+    let last = segment(*segments.last().unwrap());
+    disk.damage(&last, |bytes| bytes[lsn.offset() as usize + 13] ^= 1);
+    for _ in 0..3 {
+        // Not closed in order: the mark that proved the record goes with the rest of the segment.
+        assert_eq!(lost(&disk, &records).0, 1);
+    }
+}
