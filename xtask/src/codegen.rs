@@ -7,24 +7,36 @@ use crate::root;
 use anyhow::{Context, Result, bail};
 use std::path::Path;
 
-/// What is generated: files in `proto/`, the folder they go to, packages that live elsewhere.
-const TARGETS: &[(&[&str], &str, &[(&str, &str)])] = &[
-    (
-        &["cloudevents/v1/cloudevents.proto"],
-        "crates/core/src/gen",
-        &[],
-    ),
-    (
-        &["annals/archive/v1/archive.proto"],
-        "crates/archive/src/gen",
-        &[(".io.cloudevents.v1", "::annals_core::envelope")],
-    ),
+/// Some files of `proto/` and the Rust folder made of them.
+struct Target {
+    protos: &'static [&'static str],
+    folder: &'static str,
+    /// Packages whose Rust lives elsewhere: Protobuf path, Rust path.
+    externs: &'static [(&'static str, &'static str)],
+}
+
+const TARGETS: &[Target] = &[
+    Target {
+        protos: &["cloudevents/v1/cloudevents.proto"],
+        folder: "crates/core/src/gen",
+        externs: &[],
+    },
+    Target {
+        protos: &["annals/archive/v1/archive.proto"],
+        folder: "crates/archive/src/gen",
+        externs: &[(".io.cloudevents.v1", "::annals_core::envelope")],
+    },
 ];
 
 /// Generates everything; with `check`, compares instead of writing.
 pub(crate) fn run(check: bool) -> Result<()> {
     let root = root();
-    for (protos, folder, externs) in TARGETS {
+    for Target {
+        protos,
+        folder,
+        externs,
+    } in TARGETS
+    {
         let out = root
             .join("target")
             .join("codegen")

@@ -161,8 +161,7 @@ impl Broker {
         let mut failed = self.running.failed.clone();
         // An error says that the engine dropped its end: it has ended, and nothing changes again.
         while failed.changed().await.is_ok() {}
-        let reason = failed.borrow().clone();
-        reason
+        self.failed()
     }
 
     /// Commits what was sent, writes a snapshot, closes all sessions, and waits for the end.

@@ -19,7 +19,7 @@ impl Bystander {
     }
 
     /// A publish on it is confirmed still.
-    async fn is_well(mut self) {
+    async fn serves_still(mut self) {
         self.0.publish(1, "bystander", b"well").await;
         let ack = basic::AMQPMethod::Ack(basic::Ack {
             delivery_tag: 1,
@@ -48,7 +48,7 @@ async fn another_protocol_is_told_ours_and_closed() {
             .expect("readable");
         assert_eq!(answer, HEADER);
     }
-    bystander.is_well().await;
+    bystander.serves_still().await;
 }
 
 #[tokio::test]
@@ -125,7 +125,7 @@ async fn logins_vhosts_and_limits_that_are_not_allowed_are_refused_by_code() {
     assert_eq!((channel_max.0, channel_max.2), (530, (10, 31)));
     let order = refused(vec![good(), peer::open("/")]).await;
     assert_eq!(order.0, 504);
-    bystander.is_well().await;
+    bystander.serves_still().await;
 }
 
 #[tokio::test]
@@ -199,7 +199,7 @@ async fn frames_that_are_not_amqp_close_their_connection_alone() {
     );
     // More than was negotiated: 530.
     assert_eq!(code(&frame(1, 2048, &[0, 20, 0, 10, 0])).await, 530);
-    bystander.is_well().await;
+    bystander.serves_still().await;
 }
 
 #[tokio::test]
@@ -238,7 +238,7 @@ async fn what_is_not_served_is_refused_by_name() {
     assert_eq!(close(AMQPClass::Basic(qos)).await.0, 540);
     let recover = basic::AMQPMethod::Recover(basic::Recover { requeue: true });
     assert_eq!(close(AMQPClass::Basic(recover)).await.0, 540);
-    bystander.is_well().await;
+    bystander.serves_still().await;
 }
 
 #[tokio::test]
@@ -341,7 +341,7 @@ async fn bytes_of_messages_that_never_end_are_bounded() {
         peer.send(&frame(3, number, &[0; 40_000])).await;
     }
     assert_eq!(peer.expect_close().await.reply_code, 506);
-    bystander.is_well().await;
+    bystander.serves_still().await;
 }
 
 #[tokio::test]
@@ -441,7 +441,7 @@ async fn connections_over_the_limit_are_closed_at_once() {
     let first = Bystander::of(&server).await;
     let mut second = Peer::connect(server.address).await;
     assert_eq!(second.next().await, None);
-    first.is_well().await;
+    first.serves_still().await;
 }
 
 #[tokio::test]

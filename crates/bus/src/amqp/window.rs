@@ -73,8 +73,7 @@ impl Window {
 
     /// Waits for the oldest confirm that is not in; `false` if that takes too long. Can be dropped.
     pub(super) async fn changed(&mut self, timeout: Duration) -> bool {
-        let waiting = self.sent.iter_mut();
-        let Some(oldest) = waiting.filter(|sent| sent.is_waiting()).next() else {
+        let Some(oldest) = self.sent.iter_mut().find(|sent| sent.is_waiting()) else {
             return true;
         };
         let confirmed = std::future::poll_fn(|context| oldest.poll(context));

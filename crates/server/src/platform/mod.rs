@@ -110,7 +110,7 @@ impl Platform {
         let broker = open_broker(&config)?;
         let bus: Arc<dyn Bus> = Arc::new(LocalBus::new(&broker));
         bus.declare(&Topology::of_bus(BUS)).await?;
-        let bucket = DirectoryBucket::open(config.disk.clone(), &bucket_dir(&config.dir))?;
+        let bucket = DirectoryBucket::open(config.disk.clone(), bucket_dir(&config.dir))?;
         let bucket: Arc<dyn Bucket> = Arc::new(bucket);
         let ledger = Ledger::open(bucket.clone(), BUS).await?;
         let archiver = start_archiver(&config, &broker, &ledger)?;

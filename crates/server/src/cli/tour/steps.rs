@@ -385,7 +385,7 @@ impl Expected {
             distinct: 0,
             subjects,
         };
-        let keys: BTreeSet<_> = expected.events.iter().map(|e| owned_key(e)).collect();
+        let keys: BTreeSet<_> = expected.events.iter().map(owned_key).collect();
         expected.distinct = keys.len() as u64;
         Ok(expected)
     }
