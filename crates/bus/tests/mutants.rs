@@ -92,6 +92,10 @@ const MUTANTS: &[(Fault, &str)] = &[
     ),
     (Fault::DeclaringPurges, "declaring_again_changes_nothing"),
     (
+        Fault::DeclaringBindsAgain,
+        "declaring_again_changes_nothing",
+    ),
+    (
         Fault::HidesConflict,
         "a_conflicting_declaration_is_refused_and_harmless",
     ),
@@ -121,9 +125,12 @@ fn failures_of(fault: Option<Fault>) -> Vec<&'static str> {
 
 #[test]
 fn each_mutant_fails_its_property_and_no_other() {
-    for (fault, property) in MUTANTS {
-        assert_eq!(failures_of(Some(*fault)), [*property], "{fault:?}");
-    }
+    let failures = |(fault, property): &(Fault, &'static str)| {
+        let failures = failures_of(Some(*fault));
+        (failures != [*property]).then(|| format!("{fault:?} for {property} fails {failures:?}"))
+    };
+    let wrong: Vec<String> = MUTANTS.iter().filter_map(failures).collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[test]
@@ -134,6 +141,8 @@ fn without_a_fault_the_decorator_conforms() {
 #[test]
 fn every_property_has_its_mutant() {
     let of_properties: Vec<&str> = PROPERTIES.iter().map(|p| p.name).collect();
-    let of_mutants: Vec<&str> = MUTANTS.iter().map(|(_, property)| *property).collect();
+    let mut of_mutants: Vec<&str> = MUTANTS.iter().map(|(_, property)| *property).collect();
+    // A property may have several, next to each other.
+    of_mutants.dedup();
     assert_eq!(of_mutants, of_properties);
 }

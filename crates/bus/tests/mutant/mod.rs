@@ -73,6 +73,8 @@ pub(crate) enum Fault {
     ConsumesWhatIsMissing,
     /// Declaring a queue again empties it.
     DeclaringPurges,
+    /// A binding declared again is one more: a copy for each time it was declared.
+    DeclaringBindsAgain,
     /// Says nothing of a conflict.
     HidesConflict,
     /// Exclusive queues are durable ones.
@@ -200,7 +202,8 @@ impl MutantBus {
             {
                 message.routing_key = known.queues[0].as_str().into();
             }
-            Some(Fault::CopiesPerBinding) => return known.copies(message),
+            Some(Fault::CopiesPerBinding) => return known.copies(message, Count::Bindings),
+            Some(Fault::DeclaringBindsAgain) => return known.copies(message, Count::Times),
             _ => {}
         }
         1
@@ -231,17 +234,39 @@ impl MutantBus {
     }
 }
 
+/// What makes copies.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Count {
+    /// Bindings that match, however often each was declared.
+    Bindings,
+    /// Declarations of one binding that matches.
+    Times,
+}
+
 impl Known {
-    fn copies(&self, message: &Message) -> usize {
-        let matching = self.bindings.iter().filter(|b| {
-            *b.source == *message.exchange && topic_matches(&b.key, &message.routing_key)
-        });
-        let destinations: Vec<&Destination> = matching.map(|b| &b.destination).collect();
-        let to = |queue: &String| {
-            let queue = Destination::Queue(queue.clone());
-            destinations.iter().filter(|d| ***d == queue).count()
+    fn copies(&self, message: &Message, count: Count) -> usize {
+        let matching: Vec<&Binding> = self
+            .bindings
+            .iter()
+            .filter(|b| {
+                *b.source == *message.exchange && topic_matches(&b.key, &message.routing_key)
+            })
+            .collect();
+        let counted = |binding: &Binding| {
+            let alike = matching
+                .iter()
+                .enumerate()
+                .filter(|(at, other)| match count {
+                    Count::Bindings => {
+                        other.destination == binding.destination && !matching[..*at].contains(other)
+                    }
+                    Count::Times => **other == binding,
+                });
+            alike.count()
         };
-        self.queues.iter().map(to).max().unwrap_or(1).max(1)
+        let to_queues = matching.iter().copied();
+        let to_queues = to_queues.filter(|b| matches!(b.destination, Destination::Queue(_)));
+        to_queues.map(counted).max().unwrap_or(1)
     }
 }
 
