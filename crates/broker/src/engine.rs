@@ -406,11 +406,13 @@ impl Engine {
             self.group.is_empty = true;
             self.group.is_durable = false;
         }
+        let again = self.state.dispatch();
+        // Before anybody is told of the group: the stats never lie behind what a client knows.
+        self.publish_stats();
         for (reply, answer) in self.group.replies.drain(..) {
             // A client that is gone hears nothing.
             let _ = reply.send(answer);
         }
-        let again = self.state.dispatch();
         self.send_events()?;
         let again = self.keep_up()? || again;
         self.publish_stats();

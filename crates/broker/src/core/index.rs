@@ -39,6 +39,8 @@ pub(crate) struct Index {
     returned: BTreeSet<u64>,
     ready: u64,
     live: u64,
+    /// Messages below this number were given out before a restart.
+    delivered: u64,
 }
 
 impl Index {
@@ -57,9 +59,14 @@ impl Index {
         self.live
     }
 
-    /// The first sequence number never taken.
+    /// The first sequence number never taken since the start.
     pub(crate) fn next_ready(&self) -> u64 {
         self.next_ready
+    }
+
+    /// The number below which messages may have been given out, now or before a restart.
+    pub(crate) fn delivered(&self) -> u64 {
+        self.next_ready.max(self.delivered)
     }
 
     /// Adds a message at the end.
@@ -198,6 +205,8 @@ impl Index {
 
     /// On recovery, at its end: messages below `delivered` may have been delivered before.
     pub(crate) fn restored(&mut self, delivered: u64) {
+        // The mark runs ahead of the deliveries: what comes now is new.
+        self.delivered = delivered.min(self.end());
         if self.live == 0 {
             // Numbers go on from there, so that what comes now does not count as delivered.
             self.slots.clear();
@@ -377,6 +386,21 @@ mod tests {
             (index.live(), index.slots.len(), index.early.len()),
             (0, 0, 0)
         );
+    }
+
+    #[test]
+    fn what_was_delivered_before_one_restart_counts_as_that_at_the_next() {
+        let mut index = Index::default();
+        index.restore(0, Lsn(1));
+        index.restore(1, Lsn(2));
+        index.restored(2);
+        index.push(Lsn(3), false);
+        assert_eq!((index.next_ready(), index.delivered()), (0, 2));
+        index.take();
+        assert_eq!(index.delivered(), 2);
+        index.take();
+        index.take();
+        assert_eq!(index.delivered(), 3);
     }
 
     #[test]

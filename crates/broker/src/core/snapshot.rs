@@ -53,7 +53,7 @@ impl State {
             };
             put_queue(queue.id, &spec, out);
             let delivered = if exact {
-                queue.index.next_ready()
+                queue.index.delivered()
             } else {
                 queue.delivered
             };
