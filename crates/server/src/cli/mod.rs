@@ -159,6 +159,10 @@ mod tests {
     #[test]
     fn every_verb_explains_itself_and_shows_an_example() {
         fn check(command: &mut clap::Command, path: &str) {
+            // Written by the parser itself, and the same everywhere.
+            if command.get_name() == "help" {
+                return;
+            }
             let path = format!("{path} {}", command.get_name());
             let help = command.render_long_help().to_string();
             assert!(command.get_about().is_some(), "{path} has no description");
@@ -166,7 +170,7 @@ mod tests {
                 for sub in command.get_subcommands_mut() {
                     check(sub, &path);
                 }
-            } else if path != " annals help" {
+            } else {
                 assert!(help.contains("Example"), "{path} shows no example:\n{help}");
             }
             for argument in command.get_arguments() {

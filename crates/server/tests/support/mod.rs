@@ -124,6 +124,14 @@ pub fn sample() -> String {
         .to_string()
 }
 
+/// 200 real events of another type.
+pub fn tags() -> String {
+    root()
+        .join("examples/vcs/tags-200.jsonl.zst")
+        .display()
+        .to_string()
+}
+
 /// The events of a replayed `.binpb` file.
 pub fn frames(path: &Path) -> Vec<annals_core::Event> {
     let bytes = std::fs::read(path).unwrap();
