@@ -76,6 +76,10 @@ pub trait Consumer: Debug + Send {
 
     /// Settles deliveries of this consumer. Returns when the settlement is on its way; one that
     /// is lost with the connection shows as a redelivery.
+    ///
+    /// A delivery is settled once: [`Tags::One`] and [`Tags::UpTo`] of a tag that is settled, or
+    /// was never given, are [`ErrorKind::Invalid`], settle nothing, and leave the consumer as it
+    /// was. So an ack up to a tag must not be repeated.
     async fn settle(&mut self, settle: Settle, tags: Tags) -> Result<()>;
 
     /// Stops consuming; unsettled deliveries go back to the queue.

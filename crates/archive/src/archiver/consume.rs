@@ -77,6 +77,7 @@ impl ConsumerTask {
         };
         let arrived = self.arrived.clone();
         let mut room = None;
+        let mut acked = 0;
         loop {
             tokio::select! {
                 changed = self.orders.changed() => {
@@ -84,8 +85,11 @@ impl ConsumerTask {
                         return Ok(Ended::Stopped);
                     }
                     let orders = *self.orders.borrow_and_update();
-                    if let Some((_, tag)) = orders.ack.filter(|ack| ack.0 == generation) {
+                    // An order to stop repeats the last ack, which a bus would refuse.
+                    let ack = orders.ack.filter(|ack| ack.0 == generation && ack.1 > acked);
+                    if let Some((_, tag)) = ack {
                         consumer.settle(Settle::Ack, Tags::UpTo(tag)).await?;
+                        acked = tag;
                     }
                     if orders.stop {
                         consumer.cancel().await?;
@@ -106,5 +110,52 @@ impl ConsumerTask {
                 },
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use annals_bus::{MemoryBus, Message, Queue, Topology};
+    use annals_core::Properties;
+
+    const QUEUE: &str = "archive";
+
+    #[tokio::test]
+    async fn a_stop_after_an_ack_does_not_ack_again() {
+        let bus = MemoryBus::new();
+        let topology = Topology {
+            queues: vec![Queue::durable(QUEUE)],
+            ..Topology::default()
+        };
+        bus.declare(&topology).await.unwrap();
+        let message = Message {
+            exchange: "".into(),
+            routing_key: QUEUE.into(),
+            properties: Properties::none(),
+            body: "one".into(),
+            mandatory: true,
+        };
+        assert!(bus.publish(vec![message]).await[0].is_bus());
+        let (send, mut arrived) = mpsc::channel(1);
+        let (orders, receiver) = watch::channel(Orders::default());
+        let consumer = bus.consume(QUEUE, 0).await.unwrap();
+        let mut task = ConsumerTask {
+            bus: Arc::new(bus.connect()),
+            queue: QUEUE.to_owned(),
+            prefetch: 0,
+            number: 0,
+            arrived: send,
+            orders: receiver,
+        };
+        let consuming = tokio::spawn(async move { task.consume(consumer, 1).await });
+        let tag = arrived.recv().await.unwrap().deliveries[0].tag;
+        orders.send_modify(|orders| orders.ack = Some((1, tag)));
+        while bus.depth(QUEUE).unwrap().unsettled > 0 {
+            tokio::task::yield_now().await;
+        }
+        orders.send_modify(|orders| orders.stop = true);
+        let ended = consuming.await.unwrap();
+        assert!(matches!(ended, Ok(Ended::Stopped)), "{:?}", ended.err());
     }
 }
