@@ -13,7 +13,8 @@
 
 mod files;
 mod format;
-#[cfg(test)]
+#[cfg(any(test, feature = "testkit"))]
+#[doc(hidden)]
 pub mod fuzz;
 mod pool;
 mod reader;
