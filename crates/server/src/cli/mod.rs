@@ -8,6 +8,7 @@ pub mod context;
 pub mod doctor;
 pub mod progress;
 pub mod publish;
+pub mod quantity;
 pub mod replay;
 pub mod schema;
 pub mod selection;
@@ -39,11 +40,12 @@ pub struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  annals tour                                          see it all work, on real events
-  annals up --data ./events                            run the platform
-  annals publish shop.v1.OrderPlaced -d '{\"total\":42}' publish one event
-  annals tail 'shop.#'                                 watch
-  annals archive stats                                 what is kept
+  annals tour                                            see it all work, on real events
+  annals up                                              run the platform
+  annals publish shop.v1.OrderPlaced -d '{\"total\":42}'   publish one event
+  annals tail 'shop.#'                                   watch
+  annals archive stats                                   what is kept
+  annals archive verify                                  prove that it is intact
   annals replay --types 'shop.#' --to file:orders.binpb  give history back
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 nothing matched, 4 invalid, 5 conflict,

@@ -2,6 +2,7 @@
 
 use super::Context;
 use indicatif::{ProgressBar, ProgressStyle};
+use std::time::Duration;
 
 /// A bar over `total` items (unknown: 0); hidden unless a person watches.
 pub fn bar(context: &Context, what: &'static str, total: u64) -> ProgressBar {
@@ -35,6 +36,18 @@ pub fn byte_bar(context: &Context, what: &'static str, total: u64) -> ProgressBa
     ProgressBar::new(total).with_style(style).with_message(what)
 }
 
+/// A spinner that says what was done last; hidden unless a person watches.
+pub fn spinner(context: &Context) -> ProgressBar {
+    if !context.shows_progress() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{spinner} {msg}")
+        .expect("the template is a constant that a test has rendered");
+    let bar = ProgressBar::new_spinner().with_style(style);
+    bar.enable_steady_tick(Duration::from_millis(100));
+    bar
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -51,5 +64,6 @@ mod tests {
             assert_eq!(bar(&context, "x", total).message(), "x");
         }
         assert_eq!(byte_bar(&context, "x", 3).message(), "x");
+        assert_eq!(spinner(&context).message(), "");
     }
 }

@@ -1,6 +1,6 @@
 //! `annals up`: run the platform until told to stop.
 
-use super::Context;
+use super::{Context, quantity};
 use crate::exit::{Exit, Failure, Result};
 use crate::output::Table;
 use crate::platform::{Platform, PlatformConfig};
@@ -11,29 +11,47 @@ use tokio::signal::unix::{SignalKind, signal};
 const EXAMPLES: &str = "\
 Examples:
   annals up                                  data in ./annals-data, AMQP on 5672, HTTP on 7400
-  annals up --data /var/lib/annals --seal-after 30
+  annals up --data /var/lib/annals --seal-after 30s
   annals up --port 0 --amqp-port 0           any free ports; annals.json names them
 
-SIGTERM or Ctrl-C: archives what was published, then ends.";
+Prints where it listens when clients can connect, and runs until SIGTERM or Ctrl-C: then it archives
+what was published, and ends. Killed instead, it loses nothing it confirmed: start it again.";
+
+const SEAL_AFTER_MAX: Duration = Duration::from_secs(3_600);
+const SEAL_AT_MAX: u64 = 256 << 20;
 
 /// Run the platform: broker, archiver and HTTP API on one directory
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     /// HTTP port on 127.0.0.1; 0 for any
-    #[arg(long, default_value_t = 7400)]
+    #[arg(long, env = "ANNALS_PORT", default_value_t = 7400)]
     pub port: u16,
     /// AMQP port on 127.0.0.1; 0 for any
-    #[arg(long, default_value_t = 5672)]
+    #[arg(long, env = "ANNALS_AMQP_PORT", default_value_t = 5672)]
     pub amqp_port: u16,
-    /// Archive events at the latest this many seconds after they arrive
-    #[arg(long, value_name = "SECONDS", default_value_t = 10,
-          value_parser = clap::value_parser!(u64).range(1..=3600))]
-    pub seal_after: u64,
-    /// Archive events as soon as this many MiB have arrived
-    #[arg(long, value_name = "MIB", default_value_t = 32,
-          value_parser = clap::value_parser!(u64).range(1..=256))]
+    /// Archive events at the latest this long after they arrive
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = seal_after)]
+    pub seal_after: Duration,
+    /// Archive events as soon as this much has arrived
+    #[arg(long, value_name = "SIZE", default_value = "32MiB", value_parser = seal_at)]
     pub seal_at: u64,
+}
+
+fn seal_after(text: &str) -> Result<Duration, String> {
+    let time = quantity::duration(text)?;
+    if time.is_zero() || time > SEAL_AFTER_MAX {
+        return Err("events are archived after 1ms to 1h".to_owned());
+    }
+    Ok(time)
+}
+
+fn seal_at(text: &str) -> Result<u64, String> {
+    let bytes = quantity::bytes(text)?;
+    if bytes == 0 || bytes > SEAL_AT_MAX {
+        return Err("events are archived at 1KiB to 256MiB".to_owned());
+    }
+    Ok(bytes)
 }
 
 /// Runs until a signal, or until a part fails.
@@ -41,8 +59,8 @@ pub async fn run(args: Args, context: &mut Context) -> Result<()> {
     let mut config = PlatformConfig::new(&context.dir);
     config.http_port = args.port;
     config.amqp_port = args.amqp_port;
-    config.seal_after = Duration::from_secs(args.seal_after);
-    config.seal_at_bytes = args.seal_at << 20;
+    config.seal_after = args.seal_after;
+    config.seal_at_bytes = args.seal_at;
     // Before anything is started, so that no signal is lost.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -57,6 +75,9 @@ pub async fn run(args: Args, context: &mut Context) -> Result<()> {
         ("data", json!(context.dir.display().to_string())),
         ("pid", json!(address.pid)),
     ]))?;
+    if context.interactive {
+        context.say("ready: publish and tail in another terminal, stop with Ctrl-C");
+    }
     let ended = tokio::select! {
         _ = terminate.recv() => None,
         _ = interrupt.recv() => None,
