@@ -30,8 +30,6 @@ use tokio::sync::{oneshot, watch};
 
 /// How often a full disk is looked at again.
 const BLOCKED_POLL: Duration = Duration::from_millis(100);
-/// What a record takes in the log beyond its payload, at most.
-const RECORD_OVERHEAD: u64 = 128;
 /// Room that topology must find, so that it never fails half done.
 const CALL_ROOM: u64 = 16 << 10;
 
@@ -57,8 +55,6 @@ pub(crate) struct Engine {
 /// What the open group holds.
 #[derive(Debug)]
 struct Group {
-    /// Bytes it may still take for publishes.
-    room: u64,
     is_empty: bool,
     is_durable: bool,
     replies: Vec<(Reply, Result<Answer, Refusal>)>,
@@ -107,7 +103,6 @@ impl Engine {
             stats: Stats::default(),
             outboxes: HashMap::new(),
             group: Group {
-                room: 0,
                 is_empty: true,
                 is_durable: false,
                 replies: Vec::new(),
@@ -173,12 +168,9 @@ impl Engine {
     }
 
     fn open_group(&mut self) {
-        self.group.room = self.log().room().publish;
-        if let Some(reason) = &self.blocked
-            && self.group.room >= self.upkeep.room_wanted
-        {
-            tracing::info!(%reason, "publishes are taken again");
-            self.blocked = None;
+        if self.blocked.is_some() && self.log().has_spare() {
+            let reason = self.blocked.take();
+            tracing::info!(?reason, "publishes are taken again");
             self.state.tell_all(|| SessionEvent::Unblocked);
         }
     }
@@ -319,23 +311,20 @@ impl Engine {
             let text = format!("message size {bytes} is larger than max size {bytes_max}");
             return Err(Refusal::new(406, text));
         }
-        // What does not fit the rest of a segment leaves it empty: hence twice.
-        let wanted = 2 * (bytes as u64 + RECORD_OVERHEAD);
-        if self.blocked.is_some() || wanted > self.group.room {
-            self.block(wanted);
+        let log = self.log.as_mut().expect("open until the end");
+        if self.blocked.is_some() || !log.has_room(bytes) {
+            self.block();
             return Ok(Ok(false));
         }
-        let log = self.log.as_mut().expect("open until the end");
         let parts = [self.head.as_slice(), properties, &publish.body];
         let lsn = match log.append(record::PUBLISH, &parts) {
             Ok(lsn) => lsn,
             Err(error) if is_refusal(&error) => {
-                self.block(wanted);
+                self.block();
                 return Ok(Ok(false));
             }
             Err(error) => return Ok(Err(error)),
         };
-        self.group.room -= wanted / 2;
         self.group.is_empty = false;
         self.group.is_durable |= !self.copies.is_empty();
         self.state.enqueue(&route, lsn, persistent);
@@ -363,8 +352,7 @@ impl Engine {
         }
     }
 
-    fn block(&mut self, wanted: u64) {
-        self.upkeep.room_wanted = wanted;
+    fn block(&mut self) {
         if self.blocked.is_none() {
             let reason = "low on disk";
             tracing::warn!("publishes are refused: {reason}");

@@ -230,13 +230,61 @@ async fn a_full_disk_refuses_publishes_until_acks_make_room() {
         .session
         .settle(1, vec![settlement(0, true, Settle::Ack)])
         .await;
-    loop {
-        if let Some(SessionEvent::Unblocked) = first.event().await {
-            break;
-        }
-    }
+    until_unblocked(&mut first).await;
     assert_eq!(first.publish(vec![message("q", "again")]).await, 1);
     assert_eq!(broker.failed(), None);
+}
+
+#[tokio::test]
+async fn a_disk_that_others_fill_refuses_publishes_until_acks_or_they_make_room() {
+    let disk = SimDisk::new();
+    let broker = open(&disk);
+    let mut first = client(&broker);
+    first.session.declare_queue(queue("q")).await.unwrap();
+    for round in 0..3 {
+        // Not a byte more than the log takes now, snapshots included.
+        disk.set_space(Some((round + 9) * (64 << 10)));
+        let mut taken = 0;
+        loop {
+            let batch: Vec<_> = (0..10).map(|_| message("q", vec![b'.'; 4_000])).collect();
+            let count = first.publish(batch).await;
+            taken += count;
+            if count < 10 {
+                break;
+            }
+            assert!(taken < 1_000, "the disk never fills");
+        }
+        assert!(taken > 10, "round {round}");
+        let left = open(&disk.crash_images(disk.steps(), 1, 1)[0]);
+        assert_eq!(left.recovery().messages as usize, taken);
+        assert_eq!(left.recovery().lost, 0);
+        drop(left);
+        if round == 1 {
+            disk.set_space(None);
+            until_unblocked(&mut first).await;
+        }
+        let spec = consumer("q", "c", 0);
+        first.session.consume(spec).await.unwrap();
+        first.deliveries(taken).await;
+        let all = vec![settlement(0, true, Settle::Ack)];
+        first.session.settle(1, all).await;
+        if round != 1 {
+            until_unblocked(&mut first).await;
+        }
+        assert_eq!(first.publish(vec![message("q", "again")]).await, 1);
+        first.deliveries(1).await;
+        let all = vec![settlement(0, true, Settle::Ack)];
+        first.session.settle(1, all).await;
+        first.session.cancel(1, "c").await.unwrap();
+    }
+    assert_eq!(broker.failed(), None);
+    broker.close().await.unwrap();
+    let again = open(&disk);
+    assert_eq!((again.recovery().messages, again.recovery().lost), (0, 0));
+}
+
+async fn until_unblocked(client: &mut Client) {
+    while !matches!(client.event().await, Some(SessionEvent::Unblocked)) {}
 }
 
 #[tokio::test]

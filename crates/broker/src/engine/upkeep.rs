@@ -1,7 +1,7 @@
 //! Keeping the log short: segments without live messages are released, those with few are
 //! rewritten forward, and a snapshot lets the log forget what came before it.
 
-use super::{Engine, RECORD_OVERHEAD, is_refusal};
+use super::{Engine, is_refusal};
 use crate::core::record;
 use crate::log::{Log, Lsn};
 use crate::message::take_copies;
@@ -13,13 +13,13 @@ use std::collections::{BTreeMap, BTreeSet};
 const RECENT: u32 = 4;
 /// Settlements after which segments are looked at again.
 const SETTLED_PER_LOOK: u64 = 65_536;
+/// Groups before a snapshot that found no room is tried again: it costs time and may cost a spare.
+const SNAPSHOT_WAIT: u32 = 16;
 /// Messages rewritten in one group.
 const REWRITES_PER_GROUP: usize = 4_096;
 
 #[derive(Debug, Default)]
 pub(super) struct Upkeep {
-    /// Room that lets publishes in again.
-    pub(super) room_wanted: u64,
     /// The active segment at the last look.
     active: u32,
     settled: u64,
@@ -27,6 +27,8 @@ pub(super) struct Upkeep {
     snapshot_at: u64,
     /// Whether a segment was released that only a snapshot lets go.
     wants_snapshot: bool,
+    /// Groups until a snapshot that found no room is tried again.
+    snapshot_waits: u32,
     /// Settlements found no room: until a snapshot holds them, nothing is released.
     pub(super) unrecorded: bool,
     /// Live messages of sparse segments at the last look: where they did not change, nothing
@@ -54,7 +56,8 @@ impl Engine {
         let is_blocked = self.blocked.is_some();
         let is_due = log_bytes - self.upkeep.snapshot_at >= self.config.snapshot_every_bytes;
         let is_wanted = self.upkeep.wants_snapshot || self.upkeep.unrecorded;
-        if is_due || is_blocked && is_wanted {
+        self.upkeep.snapshot_waits = self.upkeep.snapshot_waits.saturating_sub(1);
+        if is_due || is_blocked && is_wanted && self.upkeep.snapshot_waits == 0 {
             self.commit_and_snapshot(false)?;
         }
         let active = active(self.log());
@@ -148,8 +151,7 @@ impl Engine {
             self.upkeep.stuck.insert(from.segment());
             return Ok(true);
         };
-        let wanted = 2 * (payload.len() as u64 + RECORD_OVERHEAD);
-        if wanted > self.group.room {
+        if !self.log().has_room(payload.len()) {
             return Ok(false);
         }
         self.copies.clear();
@@ -162,7 +164,6 @@ impl Engine {
         }
         let log = self.log.as_mut().expect("open until the end");
         let to = log.append(record::PUBLISH, &[&self.head, message])?;
-        self.group.room -= wanted / 2;
         self.group.is_empty = false;
         self.state.relocate(messages, to);
         Ok(true)
@@ -182,7 +183,11 @@ impl Engine {
                 self.upkeep.unrecorded = false;
                 Ok(())
             }
-            Err(error) if is_refusal(&error) => Ok(()),
+            Err(error) if is_refusal(&error) => {
+                tracing::warn!(%error, "the state is not written as a snapshot");
+                self.upkeep.snapshot_waits = SNAPSHOT_WAIT;
+                Ok(())
+            }
             Err(error) => Err(error),
         }
     }

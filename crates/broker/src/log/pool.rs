@@ -18,8 +18,10 @@ use std::time::Duration;
 /// Zeros are written and synced in steps, so that a group's sync never waits for a whole segment.
 const ZEROS: usize = 1 << 20;
 const SYNC_EVERY: usize = 8 << 20;
-/// How long the preparing thread waits before it asks a full disk again.
-const RETRY: Duration = Duration::from_millis(500);
+/// How long the preparing thread waits before it asks a full disk again: longer each time, since
+/// asking fills the disk for a moment.
+const RETRY_MIN: Duration = Duration::from_millis(250);
+const RETRY_MAX: Duration = Duration::from_secs(4);
 
 /// A segment ready to be written.
 #[derive(Debug)]
@@ -63,6 +65,8 @@ struct State {
     busy: bool,
     /// Why the last preparation failed, until one succeeds.
     failure: Option<String>,
+    /// Nothing is prepared for now: another needs the space.
+    paused: bool,
     stopping: bool,
 }
 
@@ -96,6 +100,7 @@ impl Pool {
             snapshot_bytes: 0,
             busy: false,
             failure: None,
+            paused: false,
             stopping: false,
         };
         let shared = Arc::new(Shared {
@@ -127,20 +132,56 @@ impl Pool {
     /// The next spare; waits for it if it is being prepared. `None` if the disk has no room.
     pub(super) fn take(&self) -> Option<Spare> {
         let mut state = self.shared.state.lock();
-        while state.ready.is_empty() {
-            if self.thread.is_none() {
-                if !self.shared.wanted(&state) || !self.shared.prepare(&mut state) {
-                    return None;
-                }
-            } else if state.failure.is_some() || (!state.busy && !self.shared.wanted(&state)) {
-                return None;
-            } else {
-                self.shared.changed.wait(&mut state);
-            }
+        if !self.wait_for(&mut state, 1) {
+            return None;
         }
         let spare = state.ready.pop_front();
         self.shared.changed.notify_all();
         spare
+    }
+
+    /// Whether so many spares are ready; waits for those that are being prepared.
+    pub(super) fn has(&self, count: usize) -> bool {
+        self.wait_for(&mut self.shared.state.lock(), count)
+    }
+
+    fn wait_for(&self, state: &mut MutexGuard<'_, State>, count: usize) -> bool {
+        while state.ready.len() < count {
+            if self.thread.is_none() {
+                if !self.shared.wanted(state) || !self.shared.prepare(state) {
+                    return false;
+                }
+            } else if state.failure.is_some() || (!state.busy && !self.shared.wanted(state)) {
+                return false;
+            } else {
+                self.shared.changed.wait(state);
+            }
+        }
+        true
+    }
+
+    /// Runs `work` while nothing is prepared; if `give_up`, a spare is removed first, so that the
+    /// disk has its space.
+    pub(super) fn with_space<T>(
+        &self,
+        give_up: bool,
+        work: impl FnOnce() -> io::Result<T>,
+    ) -> io::Result<T> {
+        let mut state = self.shared.state.lock();
+        state.paused = true;
+        while state.busy {
+            self.shared.changed.wait(&mut state);
+        }
+        let freed = if give_up {
+            self.shared.give_up(&mut state)
+        } else {
+            Ok(())
+        };
+        drop(state);
+        let worked = freed.and_then(|()| work());
+        self.shared.state.lock().paused = false;
+        self.shared.changed.notify_all();
+        worked
     }
 
     /// Prepares spares now, if no thread does.
@@ -209,11 +250,15 @@ impl Drop for Pool {
 impl Shared {
     fn run(&self) {
         let mut state = self.state.lock();
+        let mut retry = RETRY_MIN;
         while !state.stopping {
             if !self.wanted(&state) {
                 self.changed.wait(&mut state);
-            } else if !self.prepare_unlocked(&mut state) && !state.stopping {
-                self.changed.wait_for(&mut state, RETRY);
+            } else if self.prepare_unlocked(&mut state) {
+                retry = RETRY_MIN;
+            } else if !state.stopping {
+                self.changed.wait_for(&mut state, retry);
+                retry = (retry * 2).min(RETRY_MAX);
             }
         }
     }
@@ -222,7 +267,21 @@ impl Shared {
     fn wanted(&self, state: &State) -> bool {
         let possible =
             !state.free.is_empty() || self.allowance(state) >= u64::from(self.segment_bytes);
-        state.ready.len() < self.target && possible
+        state.ready.len() < self.target && possible && !state.paused
+    }
+
+    /// Removes a file that holds nothing of use, if there is one.
+    fn give_up(&self, state: &mut State) -> io::Result<()> {
+        let path = match (state.free.pop(), &mut state.ready) {
+            (Some(path), _) => path,
+            (None, ready) => match ready.pop_back() {
+                Some(spare) => self.files.segment(spare.number),
+                None => return Ok(()),
+            },
+        };
+        self.files.disk.remove(&path)?;
+        state.segment_bytes -= u64::from(self.segment_bytes);
+        Ok(())
     }
 
     /// Bytes of disk that may still be taken.

@@ -95,12 +95,13 @@ pub(super) fn write(
     let file = files.disk.create(&aside)?;
     let written = file.write_all_at(&head, 0);
     let written = written.and_then(|()| file.write_all_at(state, head.len() as u64));
+    // Some disks find out only now that they are full.
+    let written = written.and_then(|()| file.sync_data());
     if let Err(error) = written {
         // What was written may be what fills the disk.
         let _ = files.disk.remove(&aside);
         return Err(error);
     }
-    file.sync_data()?;
     files.disk.rename(&aside, &files.snapshot(position))?;
     files.sync()?;
     Ok((head.len() + state.len()) as u64)

@@ -45,6 +45,8 @@ pub struct Log {
     /// Where the segments before the active one end.
     sealed: BTreeMap<u32, u32>,
     released: Released,
+    /// Whether a spare is ready for acks and topology, as of the last commit.
+    is_reserve_whole: bool,
     damaged: BTreeSet<u32>,
     /// Oldest first: the two that are kept.
     snapshots: Vec<(Lsn, u64)>,
@@ -132,6 +134,7 @@ impl Log {
         source.segments.write().insert(active.number);
         pool.top_up();
         Ok(Self {
+            is_reserve_whole: pool.supply().ready > 0,
             durable: Lsn::new(active.number, written),
             files,
             config,
@@ -164,22 +167,39 @@ impl Log {
         self.add(kind, parts)
     }
 
-    /// Bytes that can be appended without taking more of the disk.
+    /// Whether a record of so many payload bytes can be appended and leaves the reserve whole;
+    /// waits for a spare that is being prepared.
+    #[inline]
+    pub fn has_room(&self, len: usize) -> bool {
+        if self.is_reserve_whole && self.fits(record_bytes(len)) {
+            return true;
+        }
+        self.pool.has(2)
+    }
+
+    /// Whether there is a spare beyond the reserve: after a full disk, the sign to go on. Sooner it
+    /// would be full again at once.
+    pub fn has_spare(&self) -> bool {
+        self.pool.top_up();
+        self.pool.supply().ready > 1
+    }
+
+    /// Bytes that can be appended now, without taking more of the disk.
     pub fn room(&self) -> Room {
-        let supply = self.pool.supply();
+        self.pool.top_up();
+        let ready = self.pool.supply().ready as u64;
         let each =
             u64::from(self.config.segment_bytes - SEGMENT_HEADER) - (GROUP_HEADER + MARKS) as u64;
         let used = self.written as usize + self.part.len().max(GROUP_HEADER) + MARKS;
         let left = u64::from(self.config.segment_bytes).saturating_sub(used as u64);
-        let spares = (supply.ready + supply.coming) as u64;
-        match spares {
+        match ready {
             // The reserve has been broken into.
             0 => Room {
                 publish: 0,
                 reserve: left,
             },
             _ => Room {
-                publish: left + (spares - 1) * each,
+                publish: left + (ready - 1) * each,
                 reserve: each,
             },
         }
@@ -209,6 +229,7 @@ impl Log {
             self.recycle()?;
         }
         self.pool.top_up();
+        self.is_reserve_whole = self.pool.supply().ready > 0;
         Ok(())
     }
 
@@ -221,31 +242,42 @@ impl Log {
 
     /// Stores the state as of the last commit; records before it are not replayed again.
     ///
-    /// Fails with `Unavailable`, and changes nothing, if the disk has no room.
+    /// On a full disk the older snapshot makes way for it, and a spare, if segments wait for
+    /// nothing but a snapshot. Fails with `Unavailable`, and changes nothing else, if the disk has
+    /// no room even so.
     pub fn write_snapshot(&mut self, state: &[u8]) -> Result<()> {
         self.check()?;
         self.sync()?;
         let position = Lsn::new(self.active.number, self.written);
-        if self
-            .snapshots
-            .last()
-            .is_some_and(|(newest, _)| *newest == position)
-        {
-            return Ok(());
-        }
         let used: Vec<u32> = self.segments().map(|segment| segment.number).collect();
-        match snapshot::write(&self.files, self.source.salt, position, &used, state) {
-            Ok(bytes) => self.snapshots.push((position, bytes)),
+        let (files, salt) = (self.files.clone(), self.source.salt);
+        let write = || snapshot::write(&files, salt, position, &used, state);
+        let mut written = write();
+        if is_refused(&written) && self.snapshots.len() > 1 {
+            self.forget_oldest_snapshot()?;
+            written = write();
+        }
+        if is_refused(&written) {
+            let waiting = self.released.durable.range(..position.segment());
+            let give_up = waiting
+                .copied()
+                .any(|number| !self.damaged.contains(&number));
+            written = self.pool.with_space(give_up, write);
+            self.is_reserve_whole = self.pool.supply().ready > 0;
+        }
+        match written {
+            Ok(bytes) => {
+                // At the place of the newest it has replaced that.
+                self.snapshots.retain(|(at, _)| *at != position);
+                self.snapshots.push((position, bytes));
+            }
             Err(error) if is_full(&error) => return Err(no_room().caused_by(error)),
             Err(error) => return Err(self.fail(error)),
         }
         while self.snapshots.len() > 2 {
-            let (oldest, _) = self.snapshots.remove(0);
-            let removed = self.files.disk.remove(&self.files.snapshot(oldest));
-            removed.map_err(|error| self.fail(error))?;
+            self.forget_oldest_snapshot()?;
         }
-        self.pool
-            .set_snapshot_bytes(self.snapshots.iter().map(|(_, bytes)| bytes).sum());
+        self.count_snapshots();
         self.stats.snapshots += 1;
         self.recycle()
     }
@@ -315,6 +347,25 @@ impl Log {
         Ok(())
     }
 
+    fn forget_oldest_snapshot(&mut self) -> Result<()> {
+        let (oldest, _) = self.snapshots.remove(0);
+        let removed = self.files.disk.remove(&self.files.snapshot(oldest));
+        self.count_snapshots();
+        removed.map_err(|error| self.fail(error))
+    }
+
+    fn count_snapshots(&self) {
+        let bytes = self.snapshots.iter().map(|(_, bytes)| bytes).sum();
+        self.pool.set_snapshot_bytes(bytes);
+    }
+
+    /// Whether the active segment has room for so many bytes more.
+    #[inline]
+    fn fits(&self, bytes: usize) -> bool {
+        let used = self.written as usize + self.part.len().max(GROUP_HEADER);
+        used + bytes + MARKS <= self.config.segment_bytes as usize
+    }
+
     fn end(&self) -> Lsn {
         Lsn::new(self.active.number, self.written + self.part.len() as u32)
     }
@@ -346,8 +397,7 @@ impl Log {
             )));
         }
         let bytes = record_bytes(len);
-        let used = self.written as usize + self.part.len().max(GROUP_HEADER);
-        if used + bytes + MARKS > self.config.segment_bytes as usize {
+        if !self.fits(bytes) {
             self.roll()?;
         } else if self.part.len() + bytes > PART_MAX {
             self.write_part(false)?;
@@ -364,6 +414,7 @@ impl Log {
     /// Goes on in the next segment.
     fn roll(&mut self) -> Result<()> {
         let next = self.pool.take().ok_or_else(no_room)?;
+        self.is_reserve_whole = self.pool.supply().ready > 0;
         self.write_part(false)?;
         self.base = Lsn::new(self.active.number, self.written);
         self.sealed.insert(self.active.number, self.written);
@@ -460,9 +511,10 @@ impl LogConfig {
                 "log segments of {segment} bytes cannot hold messages of {message}"
             )));
         }
-        let segments = u64::from(self.spare_segments) + 1;
-        if self.spare_segments == 0
-            || self.disk_bytes_max < segments * u64::from(self.segment_bytes)
+        // Beside the active one, one that it takes to go on, for what is full to be released.
+        let segments = u64::from(self.spare_segments) + 2;
+        // One for publishes to go on in, and the reserve.
+        if self.spare_segments < 2 || self.disk_bytes_max < segments * u64::from(self.segment_bytes)
         {
             return Err(Error::invalid(format!(
                 "log of at most {} bytes cannot hold {segments} segments",
@@ -475,6 +527,10 @@ impl LogConfig {
 
 fn no_room() -> Error {
     Error::new(ErrorKind::Unavailable, "no room on the disk for the log")
+}
+
+fn is_refused<T>(written: &io::Result<T>) -> bool {
+    written.as_ref().is_err_and(is_full)
 }
 
 fn is_full(error: &io::Error) -> bool {

@@ -302,7 +302,7 @@ fn bounds_that_cannot_hold_are_refused() {
     );
     assert_eq!(
         refused(LogConfig {
-            spare_segments: 0,
+            spare_segments: 1,
             ..small()
         }),
         ErrorKind::Invalid
