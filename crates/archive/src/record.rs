@@ -3,7 +3,8 @@
 //! Encoded by hand, so that the event's bytes are copied and never decoded, and scanned in place.
 //! What is written here any Protobuf library reads as `annals.archive.v1.Record`.
 
-use annals_core::frame::{self, put_varint, take_varint, varint_len};
+use annals_core::frame::{self, put_varint, varint_len};
+use annals_core::wire::{self, Cursor, Malformed};
 use annals_core::{Error, Result};
 
 /// A record, borrowed from the bytes it was scanned from or is to be encoded from.
@@ -37,16 +38,16 @@ pub struct DeliveryRef<'a> {
 }
 
 // Tags: field number << 3 | wire type (0 varint, 2 length-delimited).
-const EVENT: u8 = 1 << 3 | 2;
-const DELIVERY: u8 = 2 << 3 | 2;
-const ORIGINAL: u8 = 3 << 3 | 2;
-const ORDINAL: u8 = 4 << 3;
-const EXCHANGE: u8 = 1 << 3 | 2;
-const ROUTING_KEY: u8 = 2 << 3 | 2;
-const PROPERTIES: u8 = 3 << 3 | 2;
-const RECEIVED_AT: u8 = 4 << 3;
-const REDELIVERED: u8 = 5 << 3;
-const UNDECODABLE: u8 = 6 << 3 | 2;
+const EVENT: u32 = 1 << 3 | 2;
+const DELIVERY: u32 = 2 << 3 | 2;
+const ORIGINAL: u32 = 3 << 3 | 2;
+const ORDINAL: u32 = 4 << 3;
+const EXCHANGE: u32 = 1 << 3 | 2;
+const ROUTING_KEY: u32 = 2 << 3 | 2;
+const PROPERTIES: u32 = 3 << 3 | 2;
+const RECEIVED_AT: u32 = 4 << 3;
+const REDELIVERED: u32 = 5 << 3;
+const UNDECODABLE: u32 = 6 << 3 | 2;
 
 impl<'a> RecordRef<'a> {
     /// Length of the encoded record, without its length prefix.
@@ -67,7 +68,7 @@ impl<'a> RecordRef<'a> {
         out.reserve(len + varint_len(len as u64));
         put_varint(len as u64, out);
         put_bytes(EVENT, self.event, out);
-        out.push(DELIVERY);
+        out.push(DELIVERY as u8);
         put_varint(delivery_len as u64, out);
         self.delivery.encode_into(out);
         if let Some(original) = self.original {
@@ -81,23 +82,25 @@ impl<'a> RecordRef<'a> {
     /// Does not look into the event: that is [`annals_core::Header::scan`]'s.
     #[inline]
     pub fn scan(bytes: &'a [u8]) -> Result<Self> {
+        Self::read(bytes).map_err(|Malformed| Error::corrupt("a record is damaged"))
+    }
+
+    #[inline]
+    fn read(bytes: &'a [u8]) -> wire::Result<Self> {
         let mut record = RecordRef::default();
         let mut event = None;
-        let mut fields = Fields { rest: bytes };
-        while let Some((number, value)) = fields.next()? {
-            match (number, value) {
+        let mut rest = Cursor(bytes);
+        while !rest.is_empty() {
+            match rest.tag()? {
                 // A decoder would merge two; we never write them, so bytes would be misread.
-                (1, Value::Bytes(v)) if event.is_none() => event = Some(v),
-                (2, Value::Bytes(v)) => record.delivery.merge(v)?,
-                (3, Value::Bytes(v)) => record.original = Some(v),
-                (4, Value::Varint(v)) => {
-                    record.ordinal = u32::try_from(v).map_err(|_| damaged("ordinal"))?;
-                }
-                (1..=4, _) => return Err(damaged("field")),
-                _ => {}
+                EVENT if event.is_none() => event = Some(rest.bytes()?),
+                DELIVERY => record.delivery.merge(rest.bytes()?)?,
+                ORIGINAL => record.original = Some(rest.bytes()?),
+                ORDINAL => record.ordinal = u32::try_from(rest.varint()?).map_err(|_| Malformed)?,
+                other => rest.skip_unless(other, 1..=4)?,
             }
         }
-        record.event = event.ok_or_else(|| damaged("no event"))?;
+        record.event = event.ok_or(Malformed)?;
         Ok(record)
     }
 }
@@ -126,18 +129,17 @@ impl<'a> DeliveryRef<'a> {
     }
 
     #[inline]
-    fn merge(&mut self, bytes: &'a [u8]) -> Result<()> {
-        let mut fields = Fields { rest: bytes };
-        while let Some((number, value)) = fields.next()? {
-            match (number, value) {
-                (1, Value::Bytes(v)) => self.exchange = text(v)?,
-                (2, Value::Bytes(v)) => self.routing_key = text(v)?,
-                (3, Value::Bytes(v)) => self.properties = v,
-                (4, Value::Varint(v)) => self.received_at_us = v as i64,
-                (5, Value::Varint(v)) => self.redelivered = v != 0,
-                (6, Value::Bytes(v)) => self.undecodable = text(v)?,
-                (1..=6, _) => return Err(damaged("delivery field")),
-                _ => {}
+    fn merge(&mut self, bytes: &'a [u8]) -> wire::Result<()> {
+        let mut rest = Cursor(bytes);
+        while !rest.is_empty() {
+            match rest.tag()? {
+                EXCHANGE => self.exchange = text(rest.bytes()?)?,
+                ROUTING_KEY => self.routing_key = text(rest.bytes()?)?,
+                PROPERTIES => self.properties = rest.bytes()?,
+                RECEIVED_AT => self.received_at_us = rest.varint()? as i64,
+                REDELIVERED => self.redelivered = rest.varint()? != 0,
+                UNDECODABLE => self.undecodable = text(rest.bytes()?)?,
+                other => rest.skip_unless(other, 1..=6)?,
             }
         }
         Ok(())
@@ -149,50 +151,9 @@ pub fn iter(frame: &[u8]) -> impl Iterator<Item = Result<RecordRef<'_>>> {
     frame::iter(frame).map(|record| RecordRef::scan(record?))
 }
 
-enum Value<'a> {
-    Varint(u64),
-    Bytes(&'a [u8]),
-    Other,
-}
-
-struct Fields<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> Fields<'a> {
-    #[inline]
-    fn next(&mut self) -> Result<Option<(u64, Value<'a>)>> {
-        if self.rest.is_empty() {
-            return Ok(None);
-        }
-        let (tag, rest) = take_varint(self.rest).ok_or_else(|| damaged("tag"))?;
-        let (value, rest) = match tag & 7 {
-            0 => {
-                let (value, rest) = take_varint(rest).ok_or_else(|| damaged("varint"))?;
-                (Value::Varint(value), rest)
-            }
-            1 => (Value::Other, rest.get(8..).ok_or_else(|| damaged("cut"))?),
-            2 => {
-                let (len, rest) = take_varint(rest).ok_or_else(|| damaged("length"))?;
-                let (value, rest) = usize::try_from(len)
-                    .ok()
-                    .and_then(|len| rest.split_at_checked(len))
-                    .ok_or_else(|| damaged("length"))?;
-                (Value::Bytes(value), rest)
-            }
-            5 => (Value::Other, rest.get(4..).ok_or_else(|| damaged("cut"))?),
-            _ => return Err(damaged("wire type")),
-        };
-        self.rest = rest;
-        match tag >> 3 {
-            0 => Err(damaged("field number")),
-            number => Ok(Some((number, value))),
-        }
-    }
-}
-
-fn text(bytes: &[u8]) -> Result<&str> {
-    std::str::from_utf8(bytes).map_err(|_| damaged("text is not UTF-8"))
+#[inline]
+fn text(bytes: &[u8]) -> wire::Result<&str> {
+    std::str::from_utf8(bytes).map_err(|_| Malformed)
 }
 
 fn nested_len(len: usize) -> usize {
@@ -215,26 +176,21 @@ fn varint_field_len(value: u64) -> usize {
     if value == 0 { 0 } else { 1 + varint_len(value) }
 }
 
-fn put_bytes(tag: u8, bytes: &[u8], out: &mut Vec<u8>) {
-    out.push(tag);
+fn put_bytes(tag: u32, bytes: &[u8], out: &mut Vec<u8>) {
+    out.push(tag as u8);
     put_varint(bytes.len() as u64, out);
     out.extend_from_slice(bytes);
 }
 
-fn put_text(tag: u8, bytes: &[u8], out: &mut Vec<u8>) {
+fn put_text(tag: u32, bytes: &[u8], out: &mut Vec<u8>) {
     if !bytes.is_empty() {
         put_bytes(tag, bytes, out);
     }
 }
 
-fn put_varint_field(tag: u8, value: u64, out: &mut Vec<u8>) {
+fn put_varint_field(tag: u32, value: u64, out: &mut Vec<u8>) {
     if value != 0 {
-        out.push(tag);
+        out.push(tag as u8);
         put_varint(value, out);
     }
-}
-
-#[cold]
-fn damaged(what: &str) -> Error {
-    Error::corrupt(format!("a record is damaged ({what})"))
 }

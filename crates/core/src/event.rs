@@ -42,9 +42,15 @@ impl Event {
     /// Takes an encoded envelope if it is a valid CloudEvent in our bounds; keeps its bytes.
     pub fn parse(bytes: impl Into<Bytes>) -> Result<Self> {
         let bytes = bytes.into();
-        validate(&Header::scan(&bytes)?)?;
-        check_text(&bytes)?;
+        Self::check(&bytes)?;
         Ok(Self { bytes })
+    }
+
+    /// The attributes of an encoded envelope, if it is one that [`Event::parse`] takes.
+    pub fn check(bytes: &[u8]) -> Result<Header<'_>> {
+        let header = Header::scan_all(bytes)?;
+        validate(&header)?;
+        Ok(header)
     }
 
     /// The envelope, as published.
@@ -92,17 +98,6 @@ pub fn validate(header: &Header<'_>) -> Result<()> {
         Some(subject) => check("subject", subject, LONG_BYTES_MAX),
         None => Ok(()),
     }
-}
-
-/// Checks what a scan leaves unchecked: attribute names, and that all text is UTF-8.
-fn check_text(bytes: &[u8]) -> Result<()> {
-    for (name, _) in crate::header::attributes(bytes) {
-        match std::str::from_utf8(name) {
-            Ok(name) => attribute::check_name(name)?,
-            Err(_) => return Err(Error::invalid("an attribute's name is not UTF-8")),
-        }
-    }
-    crate::header::check_text(bytes)
 }
 
 /// Makes an envelope: required attributes first, then what else is known, then [`build`].

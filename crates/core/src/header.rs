@@ -11,7 +11,7 @@
 //!
 //! Wire numbers are those of `proto/cloudevents/v1/cloudevents.proto`.
 
-use crate::frame::take_varint;
+use crate::wire::{self, Cursor};
 use crate::{Error, Result, Timestamp, attribute};
 
 /// The attributes of an envelope, borrowed from its bytes.
@@ -96,13 +96,25 @@ impl<'a> Header<'a> {
     #[inline]
     pub fn scan(bytes: &'a [u8]) -> Result<Self> {
         let mut header = Header::default();
-        match header.read(bytes) {
+        match header.read::<false>(bytes) {
             Ok(()) => Ok(header),
             Err(malformed) => Err(malformed.into()),
         }
     }
 
-    fn read(&mut self, bytes: &'a [u8]) -> Scan<()> {
+    /// As [`Header::scan`], and checks in the same walk what that leaves unchecked: names of
+    /// attributes, and all text, also what a later field replaces. What passes, a Protobuf
+    /// decoder accepts.
+    pub(crate) fn scan_all(bytes: &'a [u8]) -> Result<Self> {
+        let mut header = Header::default();
+        match header.read::<true>(bytes) {
+            Ok(()) => Ok(header),
+            Err(Malformed::Name) => Err(name_error(bytes)),
+            Err(malformed) => Err(malformed.into()),
+        }
+    }
+
+    fn read<const ALL: bool>(&mut self, bytes: &'a [u8]) -> Scan<()> {
         let mut proto_data_seen = false;
         let mut rest = Cursor(bytes);
         while !rest.is_empty() {
@@ -111,15 +123,21 @@ impl<'a> Header<'a> {
                 SOURCE => self.source = text(rest.bytes()?)?,
                 SPEC_VERSION => self.spec_version = text(rest.bytes()?)?,
                 TYPE => self.event_type = text(rest.bytes()?)?,
-                ATTRIBUTE => self.attribute(rest.bytes()?)?,
+                ATTRIBUTE => self.attribute::<ALL>(rest.bytes()?)?,
                 BINARY_DATA => self.data = Data::Binary(rest.bytes()?),
-                TEXT_DATA => self.data = Data::Text(rest.bytes()?),
+                TEXT_DATA => {
+                    let data = rest.bytes()?;
+                    if ALL {
+                        text(data)?;
+                    }
+                    self.data = Data::Text(data);
+                }
                 PROTO_DATA => {
                     if std::mem::replace(&mut proto_data_seen, true) {
                         return Err(Malformed::ProtoDataTwice);
                     }
                     let any = rest.bytes()?;
-                    check_any(any)?;
+                    check_any::<ALL>(any)?;
                     self.data = Data::Proto(any);
                 }
                 other => rest.skip_unless(other, 1..=8)?,
@@ -129,14 +147,24 @@ impl<'a> Header<'a> {
     }
 
     #[inline]
-    fn attribute(&mut self, entry: &'a [u8]) -> Scan<()> {
-        let (key, value) = take_attribute(entry)?;
+    fn attribute<const ALL: bool>(&mut self, entry: &'a [u8]) -> Scan<()> {
+        // Apart, so that the plain case's value never leaves the registers.
+        if let Some((key, value)) = plain_attribute(entry) {
+            return self.surface::<ALL>(key, value);
+        }
+        let (key, value) = take_attribute::<ALL>(entry)?;
+        self.surface::<ALL>(key, value)
+    }
+
+    #[inline(always)]
+    fn surface<const ALL: bool>(&mut self, key: &'a [u8], value: Value<'a>) -> Scan<()> {
         match key {
             b"time" => {
                 self.time = match value {
                     Value::Timestamp(seconds, nanos) => {
-                        Some(instant(seconds, nanos).ok_or(Malformed::Timestamp(seconds, nanos))?)
+                        Some(instant(seconds, nanos).ok_or(Malformed::Timestamp)?)
                     }
+                    _ if ALL => value.as_text()?.and(None),
                     _ => None,
                 }
             }
@@ -145,6 +173,12 @@ impl<'a> Header<'a> {
             b"producerid" => self.producer_id = value.as_text()?,
             b"producerseq" => {
                 self.producer_seq = value.as_text()?.and_then(|v| v.parse().ok());
+            }
+            _ if ALL => {
+                if attribute::check_name(text(key)?).is_err() {
+                    return Err(Malformed::Name);
+                }
+                value.as_text()?;
             }
             _ => {}
         }
@@ -164,7 +198,7 @@ pub fn attributes(bytes: &[u8]) -> impl Iterator<Item = (&[u8], Value<'_>)> {
     std::iter::from_fn(move || {
         while !rest.is_empty() {
             match rest.tag().ok()? {
-                ATTRIBUTE => return take_attribute(rest.bytes().ok()?).ok(),
+                ATTRIBUTE => return take_attribute::<false>(rest.bytes().ok()?).ok(),
                 other => rest.skip(other).ok()?,
             }
         }
@@ -180,45 +214,13 @@ pub fn attribute_text<'a>(bytes: &'a [u8], name: &str) -> Option<&'a str> {
         .and_then(|(_, value)| value.as_text().ok().flatten())
 }
 
-/// Checks all text of an envelope that [`Header::scan`] accepted, also what a later field
-/// replaces: what passes, a Protobuf decoder accepts.
-pub(crate) fn check_text(bytes: &[u8]) -> Result<()> {
-    Ok(each_field(bytes, |tag, value| match tag {
-        ATTRIBUTE => each_field(value, |tag, value| match tag {
-            0x0a => text(value).map(drop),
-            0x12 => each_field(value, |tag, value| match tag {
-                0x1a | 0x2a | 0x32 => text(value).map(drop),
-                _ => Ok(()),
-            }),
-            _ => Ok(()),
-        }),
-        TEXT_DATA => text(value).map(drop),
-        PROTO_DATA => each_field(value, |tag, value| match tag {
-            0x0a => text(value).map(drop),
-            _ => Ok(()),
-        }),
-        _ => Ok(()),
-    })?)
-}
-
-/// Visits the length-delimited fields of a message, by tag.
-#[inline]
-fn each_field<'a>(bytes: &'a [u8], mut visit: impl FnMut(u32, &'a [u8]) -> Scan<()>) -> Scan<()> {
-    let mut rest = Cursor(bytes);
-    while !rest.is_empty() {
-        let tag = rest.tag()?;
-        if tag & 7 == 2 {
-            visit(tag, rest.bytes()?)?;
-        } else {
-            rest.skip(tag)?;
-        }
-    }
-    Ok(())
-}
-
 /// The instant a `google.protobuf.Timestamp` names: years 1 to 9999, nanoseconds 0 to 999,999,999.
 pub fn timestamp(seconds: i64, nanos: i32) -> Result<Timestamp> {
-    instant(seconds, nanos).ok_or_else(|| Malformed::Timestamp(seconds, nanos).into())
+    instant(seconds, nanos).ok_or_else(|| {
+        Error::invalid(format!(
+            "{seconds} s and {nanos} ns is no Protobuf timestamp"
+        ))
+    })
 }
 
 /// The names the scanner surfaces, so that a reader of [`attributes`] can skip them.
@@ -248,7 +250,15 @@ enum Malformed {
     Protobuf,
     Utf8,
     ProtoDataTwice,
-    Timestamp(i64, i32),
+    Timestamp,
+    Name,
+}
+
+impl From<wire::Malformed> for Malformed {
+    #[inline(always)]
+    fn from(_: wire::Malformed) -> Self {
+        Malformed::Protobuf
+    }
 }
 
 impl From<Malformed> for Error {
@@ -258,111 +268,61 @@ impl From<Malformed> for Error {
             Malformed::Protobuf => "the envelope is not valid Protobuf".to_owned(),
             Malformed::Utf8 => "the envelope has text that is not UTF-8".to_owned(),
             Malformed::ProtoDataTwice => "the envelope has several proto_data fields".to_owned(),
-            Malformed::Timestamp(seconds, nanos) => {
-                format!("{seconds} s and {nanos} ns is no Protobuf timestamp")
-            }
+            Malformed::Timestamp => "the envelope's time is no Protobuf timestamp".to_owned(),
+            Malformed::Name => "an attribute's name is not allowed".to_owned(),
         })
     }
 }
 
-/// What is left to read of a message. The common cases (tags and lengths of one byte) come first
-/// and inline; everything else is out of line.
-struct Cursor<'a>(&'a [u8]);
-
-impl<'a> Cursor<'a> {
-    #[inline(always)]
-    fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    #[inline(always)]
-    fn varint(&mut self) -> Scan<u64> {
-        match self.0 {
-            &[byte, ref rest @ ..] if byte < 0x80 => {
-                self.0 = rest;
-                Ok(byte.into())
-            }
-            _ => self.long_varint(),
-        }
-    }
-
-    fn long_varint(&mut self) -> Scan<u64> {
-        let (value, rest) = take_varint(self.0).ok_or(Malformed::Protobuf)?;
-        self.0 = rest;
-        Ok(value)
-    }
-
-    #[inline(always)]
-    fn tag(&mut self) -> Scan<u32> {
-        let tag = u32::try_from(self.varint()?).map_err(|_| Malformed::Protobuf)?;
-        if tag >> 3 == 0 {
-            Err(Malformed::Protobuf)
-        } else {
-            Ok(tag)
-        }
-    }
-
-    #[inline(always)]
-    fn bytes(&mut self) -> Scan<&'a [u8]> {
-        let length = usize::try_from(self.varint()?).map_err(|_| Malformed::Protobuf)?;
-        let (value, rest) = self.0.split_at_checked(length).ok_or(Malformed::Protobuf)?;
-        self.0 = rest;
-        Ok(value)
-    }
-
-    /// Skips a field that is not known; one of the `known` numbers has the wrong wire type.
-    #[cold]
-    fn skip_unless(&mut self, tag: u32, known: std::ops::RangeInclusive<u32>) -> Scan<()> {
-        if known.contains(&(tag >> 3)) {
-            Err(Malformed::Protobuf)
-        } else {
-            self.skip(tag)
-        }
-    }
-
-    fn skip(&mut self, tag: u32) -> Scan<()> {
-        let fixed = match tag & 7 {
-            0 => return self.varint().map(drop),
-            1 => 8,
-            2 => return self.bytes().map(drop),
-            3 => return self.skip_group(tag >> 3),
-            5 => 4,
-            _ => return Err(Malformed::Protobuf),
-        };
-        self.0 = self.0.get(fixed..).ok_or(Malformed::Protobuf)?;
-        Ok(())
-    }
-
-    #[cold]
-    fn skip_group(&mut self, number: u32) -> Scan<()> {
-        let mut open = vec![number];
-        while let Some(&innermost) = open.last() {
-            let tag = self.tag()?;
-            match tag & 7 {
-                3 if open.len() >= GROUP_DEPTH_MAX => return Err(Malformed::Protobuf),
-                3 => open.push(tag >> 3),
-                4 if tag >> 3 == innermost => drop(open.pop()),
-                4 => return Err(Malformed::Protobuf),
-                _ => self.skip(tag)?,
-            }
-        }
-        Ok(())
-    }
+/// Which attribute's name is wrong, and how.
+#[cold]
+fn name_error(bytes: &[u8]) -> Error {
+    let names = attributes(bytes).filter_map(|(name, _)| std::str::from_utf8(name).ok());
+    let wrong = names.map(attribute::check_name).find_map(Result::err);
+    wrong.unwrap_or_else(|| Malformed::Name.into())
 }
 
-/// Deepest nesting of groups that is followed: as deep as `prost` goes.
-const GROUP_DEPTH_MAX: usize = 100;
+/// An entry of the attribute map as encoders write it: each part once, nothing else, and lengths
+/// of one byte. `None` says nothing of the entry.
+#[inline(always)]
+fn plain_attribute(entry: &[u8]) -> Option<(&[u8], Value<'_>)> {
+    let &[0x0a, key_len @ ..0x80, ref rest @ ..] = entry else {
+        return None;
+    };
+    let (key, rest) = rest.split_at_checked(key_len.into())?;
+    let &[0x12, value_len @ ..0x80, tag, len, ref bytes @ ..] = rest else {
+        return None;
+    };
+    if usize::from(value_len) != bytes.len() + 2 || usize::from(len) != bytes.len() {
+        return None;
+    }
+    let value = match tag {
+        0x1a | 0x2a | 0x32 => Value::Text(bytes),
+        0x22 => Value::Bytes(bytes),
+        0x3a => {
+            let (seconds, nanos) = take_timestamp(bytes, 0, 0).ok()?;
+            Value::Timestamp(seconds, nanos)
+        }
+        _ => return None,
+    };
+    Some((key, value))
+}
 
 /// An entry of the attribute map: key, and value in the sense of a Protobuf decoder.
 #[inline]
-fn take_attribute(entry: &[u8]) -> Scan<(&[u8], Value<'_>)> {
+fn take_attribute<const ALL: bool>(entry: &[u8]) -> Scan<(&[u8], Value<'_>)> {
     let mut key: &[u8] = &[];
     let mut value = Value::None;
     let mut rest = Cursor(entry);
     while !rest.is_empty() {
         match rest.tag()? {
-            0x0a => key = rest.bytes()?,
-            0x12 => take_value(rest.bytes()?, &mut value)?,
+            0x0a => {
+                if ALL {
+                    text(key)?;
+                }
+                key = rest.bytes()?;
+            }
+            0x12 => take_value::<ALL>(rest.bytes()?, &mut value)?,
             other => rest.skip_unless(other, 1..=2)?,
         }
     }
@@ -370,9 +330,13 @@ fn take_attribute(entry: &[u8]) -> Scan<(&[u8], Value<'_>)> {
 }
 
 #[inline]
-fn take_value<'a>(bytes: &'a [u8], value: &mut Value<'a>) -> Scan<()> {
+fn take_value<'a, const ALL: bool>(bytes: &'a [u8], value: &mut Value<'a>) -> Scan<()> {
     let mut rest = Cursor(bytes);
     while !rest.is_empty() {
+        if ALL {
+            // What is replaced; the last is checked by whoever asked.
+            value.as_text()?;
+        }
         *value = match rest.tag()? {
             0x08 => Value::Boolean(rest.varint()? != 0),
             0x10 => Value::Integer(rest.varint()? as i32),
@@ -380,10 +344,14 @@ fn take_value<'a>(bytes: &'a [u8], value: &mut Value<'a>) -> Scan<()> {
             0x1a | 0x2a | 0x32 => Value::Text(rest.bytes()?),
             0x22 => Value::Bytes(rest.bytes()?),
             // A decoder merges a repeated message into what it has.
-            0x3a => match *value {
-                Value::Timestamp(seconds, nanos) => take_timestamp(rest.bytes()?, seconds, nanos)?,
-                _ => take_timestamp(rest.bytes()?, 0, 0)?,
-            },
+            0x3a => {
+                let (seconds, nanos) = match *value {
+                    Value::Timestamp(seconds, nanos) => (seconds, nanos),
+                    _ => (0, 0),
+                };
+                let (seconds, nanos) = take_timestamp(rest.bytes()?, seconds, nanos)?;
+                Value::Timestamp(seconds, nanos)
+            }
             other => {
                 rest.skip_unless(other, 1..=7)?;
                 continue;
@@ -394,7 +362,7 @@ fn take_value<'a>(bytes: &'a [u8], value: &mut Value<'a>) -> Scan<()> {
 }
 
 #[inline]
-fn take_timestamp(bytes: &[u8], mut seconds: i64, mut nanos: i32) -> Scan<Value<'_>> {
+fn take_timestamp(bytes: &[u8], mut seconds: i64, mut nanos: i32) -> wire::Result<(i64, i32)> {
     let mut rest = Cursor(bytes);
     while !rest.is_empty() {
         match rest.tag()? {
@@ -403,13 +371,14 @@ fn take_timestamp(bytes: &[u8], mut seconds: i64, mut nanos: i32) -> Scan<Value<
             other => rest.skip_unless(other, 1..=2)?,
         }
     }
-    Ok(Value::Timestamp(seconds, nanos))
+    Ok((seconds, nanos))
 }
 
-fn check_any(bytes: &[u8]) -> Scan<()> {
+fn check_any<const ALL: bool>(bytes: &[u8]) -> Scan<()> {
     let mut rest = Cursor(bytes);
     while !rest.is_empty() {
         match rest.tag()? {
+            0x0a if ALL => drop(text(rest.bytes()?)?),
             0x0a | 0x12 => drop(rest.bytes()?),
             other => rest.skip_unless(other, 1..=2)?,
         }

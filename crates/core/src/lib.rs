@@ -39,6 +39,7 @@ pub mod selection;
 pub mod sim;
 #[cfg(feature = "system")]
 pub mod system;
+pub mod wire;
 
 pub use clock::Clock;
 pub use disk::Disk;

@@ -10,7 +10,7 @@ use crate::layout::{self, Hour};
 use crate::record::{DeliveryRef, RecordRef};
 use crate::segment::{RawFrame, SealedSegment, SegmentWriter};
 use annals_bus::Delivery;
-use annals_core::Result;
+use annals_core::{Header, Result};
 use std::collections::{BTreeMap, HashMap};
 
 /// Most records of a batch: ordinals are 32 bits.
@@ -86,48 +86,35 @@ impl Batcher {
 
     /// Adds a delivery received at `now_us`. Call only while [`Batcher::is_due`] is false.
     pub fn push(&mut self, from: ConsumerId, delivery: &Delivery, now_us: i64) {
-        let body = Body::of(delivery, &self.bus);
-        self.push_body(from, delivery, &body, now_us);
+        match Body::canonical(delivery) {
+            Some(header) => {
+                reduce(&delivery.properties, &header, &mut self.properties);
+                let mut record = received(delivery, &self.properties, now_us);
+                record.event = &delivery.body;
+                self.open
+                    .push(header.event_type, &header, record, &mut self.scratch);
+            }
+            None => self.push_other(&Body::of(delivery, &self.bus), delivery, now_us),
+        }
+        self.cover(from, delivery.tag);
     }
 
-    /// The same for a body that was read before.
-    pub fn push_body(&mut self, from: ConsumerId, delivery: &Delivery, body: &Body, now_us: i64) {
+    /// Adds what is not the canonical envelope.
+    #[cold]
+    fn push_other(&mut self, body: &Body, delivery: &Delivery, now_us: i64) {
         let header = body.event.header();
         let decoded = body.undecodable.is_empty();
-        let properties = if decoded {
+        let (key, properties) = if decoded {
             reduce(&delivery.properties, &header, &mut self.properties);
-            &self.properties[..]
+            (header.event_type, &self.properties[..])
         } else {
-            delivery.properties.bytes()
+            (UNDECODABLE_KEY, &delivery.properties.bytes()[..])
         };
-        let record = RecordRef {
-            event: body.event.bytes(),
-            delivery: DeliveryRef {
-                exchange: &delivery.exchange,
-                routing_key: &delivery.routing_key,
-                properties,
-                received_at_us: now_us,
-                redelivered: delivery.redelivered,
-                undecodable: &body.undecodable,
-            },
-            original: body.original.as_deref(),
-            ordinal: self.open.records,
-        };
-        let key = if decoded {
-            header.event_type
-        } else {
-            UNDECODABLE_KEY
-        };
-        let len = record.encoded_len();
-        self.open
-            .frame_for(key, header.event_type, len)
-            .push(&header, &record, &mut self.scratch);
-        self.open.hour.get_or_insert(Hour::of_us(now_us));
-        self.open.oldest_us.get_or_insert(now_us);
-        self.open.records += 1;
-        self.open.undecodable += u64::from(!decoded);
-        self.open.bytes += len + RECORD_OVERHEAD_BYTES;
-        self.cover(from, delivery.tag);
+        let mut record = received(delivery, properties, now_us);
+        record.event = body.event.bytes();
+        record.original = body.original.as_deref();
+        record.delivery.undecodable = &body.undecodable;
+        self.open.push(key, &header, record, &mut self.scratch);
     }
 
     /// Lets the open batch settle a delivery that is not archived.
@@ -138,6 +125,21 @@ impl Batcher {
         let waits = self.limits.per_consumer != 0 && covered.count >= self.limits.per_consumer;
         self.full =
             waits || self.open.bytes >= self.limits.bytes || self.open.records >= RECORDS_MAX;
+    }
+}
+
+/// What a record says of a delivery.
+fn received<'a>(delivery: &'a Delivery, properties: &'a [u8], now_us: i64) -> RecordRef<'a> {
+    RecordRef {
+        delivery: DeliveryRef {
+            exchange: &delivery.exchange,
+            routing_key: &delivery.routing_key,
+            properties,
+            received_at_us: now_us,
+            redelivered: delivery.redelivered,
+            undecodable: "",
+        },
+        ..RecordRef::default()
     }
 }
 
@@ -245,6 +247,27 @@ impl Batch {
             sealed.push(writer.finish(bus, &folder, hour, number));
         }
         Ok(sealed)
+    }
+
+    /// Adds a record but for its ordinal.
+    #[inline]
+    fn push(
+        &mut self,
+        key: &str,
+        header: &Header<'_>,
+        mut record: RecordRef<'_>,
+        scratch: &mut Vec<u8>,
+    ) {
+        record.ordinal = self.records;
+        let received_at_us = record.delivery.received_at_us;
+        let len = record.encoded_len();
+        self.frame_for(key, header.event_type, len)
+            .push(header, &record, scratch);
+        self.hour.get_or_insert(Hour::of_us(received_at_us));
+        self.oldest_us.get_or_insert(received_at_us);
+        self.records += 1;
+        self.undecodable += u64::from(key == UNDECODABLE_KEY);
+        self.bytes += len + RECORD_OVERHEAD_BYTES;
     }
 
     #[inline]

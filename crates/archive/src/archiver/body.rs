@@ -4,7 +4,7 @@
 use annals_bus::Delivery;
 use annals_core::envelope::cloud_event::Data;
 use annals_core::event::CONTENT_TYPE;
-use annals_core::{Error, Event, EventBuilder, Result, binary, json};
+use annals_core::{Error, Event, EventBuilder, Header, Result, binary, json};
 use bytes::Bytes;
 
 /// Type of the event made around a body that is none.
@@ -27,6 +27,17 @@ pub struct Body {
 }
 
 impl Body {
+    /// The header of a delivery whose body is the canonical envelope, as nearly all are: no
+    /// [`Body`] has to be made of it.
+    #[inline]
+    pub fn canonical(delivery: &Delivery) -> Option<Header<'_>> {
+        if media_type(delivery).eq_ignore_ascii_case(CONTENT_TYPE) {
+            Event::check(&delivery.body).ok()
+        } else {
+            None
+        }
+    }
+
     /// Reads the body of a delivery from the archive queue of `bus`.
     ///
     /// The same message always gives the same event, so that redeliveries are duplicates.
@@ -76,7 +87,7 @@ impl Body {
 fn decode(delivery: &Delivery) -> Result<(Event, Option<Bytes>)> {
     let properties = &delivery.properties;
     let body = &delivery.body;
-    let media_type = properties.content_type().map_or("", essence);
+    let media_type = media_type(delivery);
     if media_type.eq_ignore_ascii_case(CONTENT_TYPE) {
         return Event::parse(body.clone()).map(|event| (event, None));
     }
@@ -92,12 +103,17 @@ fn decode(delivery: &Delivery) -> Result<(Event, Option<Bytes>)> {
     }))
 }
 
-/// A media type without its parameters.
-fn essence(media_type: &str) -> &str {
-    media_type
+/// The content type without its parameters; empty when there is none.
+#[inline]
+fn media_type(delivery: &Delivery) -> &str {
+    let stated = delivery.properties.content_type().unwrap_or_default();
+    if stated == CONTENT_TYPE {
+        return stated;
+    }
+    let essence = stated
         .split_once(';')
-        .map_or(media_type, |(essence, _)| essence)
-        .trim()
+        .map_or(stated, |(essence, _)| essence);
+    essence.trim()
 }
 
 #[cfg(test)]
