@@ -3,8 +3,8 @@
 use super::Context;
 use crate::address::Address;
 use crate::exit::{Exit, Failure, Result};
-use crate::history::History;
-use crate::output::{Table, bytes_text};
+use crate::history::{History, LedgerRow, open_bucket};
+use crate::output::{Table, bytes_text, grouped};
 use annals_core::system::{SystemClock, SystemDisk};
 use annals_core::{Clock, Disk, Timestamp};
 use serde_json::json;
@@ -261,7 +261,7 @@ fn port(name: &'static str, port: u16, flag: &str) -> Check {
 
 async fn archive(dir: &Path, serves: bool) -> Check {
     let name = "archive";
-    match (Address::read(dir), History::open_directory(dir).await) {
+    match (Address::read(dir), segments(dir).await) {
         (_, Err(failure)) if failure.exit == Exit::Unreachable => {
             Check::ok(name, "none yet in this directory")
         }
@@ -277,11 +277,32 @@ async fn archive(dir: &Path, serves: bool) -> Check {
             format!("process {} did not end cleanly", address.pid),
             "annals up: it goes on from what is durable",
         ),
-        (_, Ok(history)) => Check::ok(
+        (_, Ok(rows)) => Check::ok(
             name,
-            format!("{} ledger entries", history.archive().position()),
+            format!(
+                "ledger entries: {}, segments: {}, all there",
+                grouped(rows.last().map_or(0, |row| row.entry)),
+                grouped(rows.len() as u64)
+            ),
         ),
     }
+}
+
+/// The segments, if the ledger's chain is whole and each is there in its length. What is in them
+/// is for `archive verify`.
+async fn segments(dir: &Path) -> Result<Vec<LedgerRow>> {
+    let rows = History::open_directory(dir).await?.ledger_rows().await?;
+    let bucket = open_bucket(dir)?;
+    for row in &rows {
+        let wrong = match bucket.head(&row.segment).await? {
+            None => "is missing",
+            Some(length) if length != row.bytes => "has another length than the ledger says",
+            Some(_) => continue,
+        };
+        let message = format!("{} {wrong}", row.segment);
+        return Err(Failure::new(Exit::Difference, message));
+    }
+    Ok(rows)
 }
 
 #[cfg(test)]

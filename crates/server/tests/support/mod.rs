@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
 
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
@@ -10,8 +11,10 @@ use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
 /// The binary under test, without the environment's settings.
 pub fn command(data: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_annals"));
-    for name in ["ANNALS_DATA", "ANNALS_SERVER", "ANNALS_LOG"] {
-        command.env_remove(name);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("ANNALS_") {
+            command.env_remove(name);
+        }
     }
     command.arg("--data").arg(data).stdin(Stdio::null());
     command
@@ -46,6 +49,30 @@ pub fn json(data: &Path, arguments: &[&str]) -> Value {
 /// Standard error of a verb.
 pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Publishes one event of a type, with an id and `{}` as data.
+#[track_caller]
+pub fn publish(data: &Path, event_type: &str, id: &str) {
+    expect(0, data, &["publish", event_type, "--id", id, "-d", "{}"]);
+}
+
+/// Every file below a directory: its path from there, and its bytes.
+pub fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut open = vec![dir.to_owned()];
+    while let Some(next) = open.pop() {
+        for entry in std::fs::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else {
+                let name = path.strip_prefix(dir).unwrap().to_owned();
+                found.insert(name, std::fs::read(&path).unwrap());
+            }
+        }
+    }
+    found
 }
 
 /// A running `annals up`; killed when dropped.
@@ -89,9 +116,14 @@ impl Server {
     }
 
     /// SIGTERM, and how it ended.
-    pub fn terminate(mut self) -> ExitStatus {
+    pub fn terminate(self) -> ExitStatus {
+        self.stop("-TERM")
+    }
+
+    /// A signal as `kill` names it, and how it ended.
+    pub fn stop(mut self, signal: &str) -> ExitStatus {
         let pid = self.pid().to_string();
-        let sent = Command::new("kill").args(["-TERM", &pid]).status().unwrap();
+        let sent = Command::new("kill").args([signal, &pid]).status().unwrap();
         assert!(sent.success());
         self.child.wait().unwrap()
     }
