@@ -32,7 +32,11 @@ impl Damage {
     /// As an error that names the place.
     pub fn into_error(self) -> Error {
         let place = self.place();
-        self.error.context(place)
+        match self.error.kind() {
+            ErrorKind::Corrupt => self.error.context(place),
+            // What is missing, too, is damage to whoever asked for what it held.
+            _ => Error::corrupt(place).caused_by(self.error),
+        }
     }
 
     fn place(&self) -> String {

@@ -301,7 +301,9 @@ async fn a_missing_segment_stops_the_reader_by_name_or_is_left_out_and_reported(
     let (fixture, names) = damageable().await;
     fixture.bucket.delete(&names[0]).await.unwrap();
     let (count, stopped) = read_all(&fixture, OnDamage::Stop).await;
-    let error = stopped.unwrap_err().to_string();
+    let error = stopped.unwrap_err();
+    assert_eq!(error.kind(), annals_core::ErrorKind::Corrupt);
+    let error = error.to_string();
     assert!(
         error.contains("ledger entry 2") && error.contains(&names[0]),
         "{error}"
