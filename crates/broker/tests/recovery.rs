@@ -3,6 +3,7 @@
 mod harness;
 
 use annals_broker::{Config, ExchangeKind, QueueSpec, SessionEvent, Settle};
+use annals_core::Disk;
 use annals_core::sim::{SimDisk, SimOp, SimRandom};
 use harness::*;
 use std::collections::BTreeMap;
@@ -242,7 +243,6 @@ async fn a_disk_that_others_fill_refuses_publishes_until_acks_or_they_make_room(
     let mut first = client(&broker);
     first.session.declare_queue(queue("q")).await.unwrap();
     for round in 0..3 {
-        // Not a byte more than the log takes now, snapshots included.
         disk.set_space(Some((round + 9) * (64 << 10)));
         let mut taken = 0;
         loop {
@@ -259,19 +259,18 @@ async fn a_disk_that_others_fill_refuses_publishes_until_acks_or_they_make_room(
         assert_eq!(left.recovery().messages as usize, taken);
         assert_eq!(left.recovery().lost, 0);
         drop(left);
+        fill(&disk, &format!("/ballast-{round}"));
         if round == 1 {
             disk.set_space(None);
-            until_unblocked(&mut first).await;
+            until_taken(&mut first).await;
+            taken += 1;
         }
         let spec = consumer("q", "c", 0);
         first.session.consume(spec).await.unwrap();
         first.deliveries(taken).await;
         let all = vec![settlement(0, true, Settle::Ack)];
         first.session.settle(1, all).await;
-        if round != 1 {
-            until_unblocked(&mut first).await;
-        }
-        assert_eq!(first.publish(vec![message("q", "again")]).await, 1);
+        until_taken(&mut first).await;
         first.deliveries(1).await;
         let all = vec![settlement(0, true, Settle::Ack)];
         first.session.settle(1, all).await;
@@ -281,6 +280,27 @@ async fn a_disk_that_others_fill_refuses_publishes_until_acks_or_they_make_room(
     broker.close().await.unwrap();
     let again = open(&disk);
     assert_eq!((again.recovery().messages, again.recovery().lost), (0, 0));
+}
+
+/// Takes what is left of the disk, to the last byte.
+fn fill(disk: &SimDisk, name: &str) {
+    let ballast = disk.create(std::path::Path::new(name)).unwrap();
+    let mut len = 0;
+    for step in (0..20).rev().map(|power| 1_usize << power) {
+        while ballast.write_all_at(&vec![0; step], len).is_ok() {
+            len += step as u64;
+        }
+    }
+    assert!(len > 0, "nothing was left");
+}
+
+async fn until_taken(client: &mut Client) {
+    for _ in 0..1_000 {
+        if client.publish(vec![message("q", "again")]).await == 1 {
+            return;
+        }
+    }
+    panic!("publishes are refused for ever");
 }
 
 async fn until_unblocked(client: &mut Client) {

@@ -215,6 +215,11 @@ impl Recovering {
     }
 
     fn insert_queue(&mut self, id: u32, spec: QueueSpec) -> Option<u32> {
+        // A second of the id or the name would leave the first without a way to it.
+        let names = &self.state.queue_names;
+        if self.places.contains_key(&id) || names.contains_key(spec.name.as_str()) {
+            return None;
+        }
         let arguments = Arguments::parse(&spec.arguments).ok()?;
         let queue = Queue::new(id, &spec, arguments, None);
         self.state.queue_ids = self.state.queue_ids.max(id);
@@ -261,6 +266,10 @@ fn take_index(input: &mut Input<'_>, index: &mut Index) -> Option<()> {
         } else {
             segment = segment.checked_add(step)?;
             offset = input.number()?.into();
+        }
+        // Segments are numbered from 1, and the index keeps its flags above their numbers.
+        if !(1..1 << 30).contains(&segment) {
+            return None;
         }
         let lsn = Lsn::new(segment.try_into().ok()?, offset.try_into().ok()?);
         index.restore(sequence, lsn);

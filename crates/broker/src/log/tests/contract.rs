@@ -1,9 +1,9 @@
 //! What the log promises when nothing goes wrong, and when the disk says so.
 
 use super::*;
-use annals_core::ErrorKind;
 use annals_core::sim::SimOp;
 use annals_core::system::SystemDisk;
+use annals_core::{Disk, ErrorKind};
 use std::io;
 
 #[test]
@@ -235,6 +235,50 @@ fn a_full_disk_refuses_appends_and_goes_on_when_there_is_space() {
         kept.iter()
             .all(|lsn| opened.log.reader().read(*lsn).unwrap() == [9; 1500][..])
     );
+}
+
+#[test]
+fn a_snapshot_that_frees_segments_finds_room_on_a_full_disk() {
+    for snapshots in 0..3 {
+        let disk = SimDisk::new();
+        disk.set_space(Some(8 * (8 << 10)));
+        let mut log = open(&disk).log;
+        for _ in 0..snapshots {
+            fill(&mut log, 0..1);
+            log.write_snapshot(b"early").unwrap();
+        }
+        while log.has_room(1500) {
+            log.append(1, &[&[9; 1500]]).unwrap();
+            log.commit(true).unwrap();
+        }
+        // Now the disk has not a byte left: its space is no more than what lies on it.
+        let ballast = disk.create(Path::new("/ballast")).unwrap();
+        assert!(ballast.write_all_at(&[0; 64 << 10], 0).is_err());
+        let full = |log: &mut Log| log.write_snapshot(&[1; 6000]).unwrap_err().kind();
+        assert_eq!(
+            full(&mut log),
+            ErrorKind::Unavailable,
+            "nothing would be won"
+        );
+        let sealed: Vec<u32> = log
+            .segments()
+            .filter(|s| s.sealed)
+            .map(|s| s.number)
+            .collect();
+        assert!(sealed.len() > 2);
+        for number in sealed {
+            log.release(number).unwrap();
+        }
+        log.commit(true).unwrap();
+        log.write_snapshot(&[1; 6000]).unwrap();
+        assert!(log.has_spare());
+        let kept = log.append(1, &[b"kept"]).unwrap();
+        log.commit(true).unwrap();
+        drop(log);
+        let opened = open(&disk);
+        assert_eq!(opened.snapshot.as_deref(), Some(&[1; 6000][..]));
+        assert_eq!(opened.log.reader().read(kept).unwrap(), &b"kept"[..]);
+    }
 }
 
 #[test]
