@@ -4,7 +4,7 @@ use annals_core::{Error, ErrorKind};
 use std::fmt;
 use std::process::ExitCode;
 
-/// How a verb ended. The numbers are part of the interface; docs/guide/exit-codes.md.
+/// How a verb ended. The numbers are part of the interface; docs/guide/command-line.md.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {

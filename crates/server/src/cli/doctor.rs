@@ -29,10 +29,15 @@ const SYNC_MAX: Duration = Duration::from_millis(100);
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     /// AMQP port that `up` would take
-    #[arg(long, env = "ANNALS_AMQP_PORT", default_value_t = 5672)]
+    #[arg(
+        long,
+        value_name = "PORT",
+        env = "ANNALS_AMQP_PORT",
+        default_value_t = 5672
+    )]
     pub amqp_port: u16,
     /// HTTP port that `up` would take
-    #[arg(long, env = "ANNALS_PORT", default_value_t = 7400)]
+    #[arg(long, value_name = "PORT", env = "ANNALS_PORT", default_value_t = 7400)]
     pub port: u16,
 }
 

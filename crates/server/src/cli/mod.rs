@@ -28,7 +28,7 @@ use std::process::ExitCode;
 
 /// An open event platform: publish, archive, verify and replay events on one machine.
 #[derive(Debug, Parser)]
-#[command(name = "annals", version, propagate_version = true, after_help = EXAMPLES)]
+#[command(name = "annals", version, after_help = EXAMPLES)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -49,7 +49,9 @@ Examples:
   annals replay --types 'shop.#' --to file:orders.binpb  give history back
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 nothing matched, 4 invalid, 5 conflict,
-6 unreachable, 7 not allowed, 8 partly done, 9 difference found, 124 timed out, 130 interrupted";
+6 unreachable, 7 not allowed, 8 partly done, 9 difference found, 124 timed out, 130 interrupted
+
+Guide: docs/guide/getting-started.md";
 
 /// The verbs.
 #[derive(Debug, Subcommand)]

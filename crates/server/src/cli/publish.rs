@@ -36,7 +36,7 @@ const BATCHES_IN_FLIGHT: usize = 4;
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     /// The event's type
-    #[arg(required_unless_present = "from")]
+    #[arg(value_name = "TYPE", required_unless_present = "from")]
     pub event_type: Option<String>,
     /// The data: JSON, @FILE, or - for standard input
     #[arg(
@@ -144,8 +144,10 @@ fn build(args: &Args) -> Result<Event> {
     }
     if let Some(payload) = &args.payload {
         let payload = read_payload(payload)?;
-        serde_json::from_slice::<&serde_json::value::RawValue>(&payload)
-            .map_err(|e| Failure::new(Exit::Invalid, format!("the data is not JSON: {e}")))?;
+        serde_json::from_slice::<&serde_json::value::RawValue>(&payload).map_err(|e| {
+            Failure::new(Exit::Invalid, format!("the data is not JSON: {e}"))
+                .next("give JSON in quotes, as in -d '{\"total\":42}', or @FILE, or -")
+        })?;
         event = event.json(payload);
     }
     Ok(event.build()?)
@@ -193,7 +195,10 @@ async fn file(path: PathBuf, args: &Args, context: &mut Context) -> Result<()> {
         Ok(report) => (report, None),
         Err((report, failure)) => (report, Some(failure)),
     };
-    context.out.table(&report.table())?;
+    // A file that cannot be opened has no report.
+    if report.lines > 0 || failure.is_none() {
+        context.out.table(&report.table())?;
+    }
     match failure {
         Some(failure) => Err(failure),
         None if report.bad > 0 => Err(Failure::new(

@@ -3,6 +3,7 @@
 use super::selection::SelectionArgs;
 use super::tail::Lines;
 use super::{Context, progress};
+use crate::client::Client;
 use crate::exit::{Exit, Failure, Result};
 use crate::history::History;
 use crate::output::{Table, output_failure};
@@ -26,15 +27,12 @@ Each event once, in the order of the archive. A .binpb file holds the envelopes,
 length as a varint. A private replay goes to an exchange of its own and the queues named, every
 delivery marked with the header annals-replay-id; it reaches nothing else and is never archived.
 Commands (types that end with Command, packages that end with commands) are left out unless --types
-names them in full.";
+names them in full. What was replayed is written down in the bucket, below replays/.";
 
 /// Give a part of history back: to a file, standard output or a private exchange
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Which events
-    #[command(flatten)]
-    pub selection: SelectionArgs,
     /// Where to: file:PATH, stdout, private or private:QUEUE
     #[arg(long, value_name = "TARGET", required_unless_present = "dry_run")]
     pub to: Option<To>,
@@ -47,6 +45,10 @@ pub struct Args {
     /// Exit with 3 if no event is selected
     #[arg(long)]
     pub fail_empty: bool,
+    // Last: its heading is that of all flags after it.
+    /// Which events
+    #[command(flatten)]
+    pub selection: SelectionArgs,
 }
 
 /// Replays.
@@ -77,13 +79,38 @@ pub async fn run(args: Args, context: &mut Context) -> Result<()> {
             context.out.flush()?;
             selected
         }
-        (Some(server), Some(_)) => print_receipt(&server.replay(&request).await?, context)?,
+        (Some(server), Some(to)) => {
+            let receipt = server.replay(&request).await?;
+            let selected = print_receipt(&receipt, context)?;
+            if let To::Private(queues) = to {
+                say_where(&queues, &receipt, &server, context).await?;
+            }
+            selected
+        }
         (None, to) => on_directory(&request, to, context).await?,
     };
     match selected {
         0 if args.fail_empty => Err(Failure::new(Exit::NothingMatched, "no event matched")),
         _ => Ok(()),
     }
+}
+
+/// Where a private replay waits.
+async fn say_where(
+    queues: &[String],
+    receipt: &Receipt,
+    server: &Client,
+    context: &Context,
+) -> Result<()> {
+    let queues = match queues {
+        [] => receipt.target.trim_start_matches("exchange ").to_owned(),
+        queues => queues.join(", "),
+    };
+    let uri = server.status().await?.amqp_uri();
+    context.say(format_args!(
+        "it waits in {queues} at {uri}; delete what you are done with"
+    ));
+    Ok(())
 }
 
 /// The server may have another working directory.

@@ -83,7 +83,7 @@ async fn tour(dir: &Path, from: Option<PathBuf>, context: &mut Context) -> Resul
 fn the_end(dir: &Path, removed: bool) -> String {
     let dir = dir.display();
     let look = match removed {
-        true => format!("It ran in {dir}, which is removed again; --dir DIR leaves it."),
+        true => format!("\nIt ran in {dir}, which is removed; annals tour --dir DIR leaves it."),
         false => format!(
             "Look around in what it left:
   annals archive stats --data {dir}

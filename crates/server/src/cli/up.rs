@@ -25,10 +25,15 @@ const SEAL_AT_MAX: u64 = 256 << 20;
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     /// HTTP port on 127.0.0.1; 0 for any
-    #[arg(long, env = "ANNALS_PORT", default_value_t = 7400)]
+    #[arg(long, value_name = "PORT", env = "ANNALS_PORT", default_value_t = 7400)]
     pub port: u16,
     /// AMQP port on 127.0.0.1; 0 for any
-    #[arg(long, env = "ANNALS_AMQP_PORT", default_value_t = 5672)]
+    #[arg(
+        long,
+        value_name = "PORT",
+        env = "ANNALS_AMQP_PORT",
+        default_value_t = 5672
+    )]
     pub amqp_port: u16,
     /// Archive events at the latest this long after they arrive
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = seal_after)]

@@ -26,15 +26,16 @@ schema. The bytes as published: annals replay --to file:PATH";
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Which events
-    #[command(flatten)]
-    pub selection: SelectionArgs,
     /// Stop after this many events
     #[arg(short = 'n', long = "count", value_name = "N")]
     pub count: Option<u64>,
     /// Exit with 3 if there is none
     #[arg(long)]
     pub fail_empty: bool,
+    // Last: its heading is that of all flags after it.
+    /// Which events
+    #[command(flatten)]
+    pub selection: SelectionArgs,
 }
 
 /// Prints.

@@ -11,12 +11,14 @@ use std::path::PathBuf;
 const EXAMPLES: &str = "\
 Examples:
   annals archive verify
-  annals archive verify --against publish.log    compare with what a publisher wrote down:
-                                                 source<TAB>id<TAB>BLAKE3 in hex<TAB>ok|unknown|failed
+  annals archive verify --against publish.log    compare with what a publisher wrote down
   annals archive verify -o json
 
 Checks the ledger's chain; every segment's length, hash, counts and checksums; every record; and
-the producers' numbers for gaps. Exits with 9 if anything was found. Nothing is changed.";
+the producers' numbers for gaps. Exits with 9 if anything was found. Nothing is changed.
+
+A line of a publish log is source, id, BLAKE3 of the envelope in hex, and ok, unknown or failed,
+with tabs between them. What each finding means: docs/guide/archive.md";
 
 /// Prove that all is there and intact
 #[derive(Debug, clap::Args)]
