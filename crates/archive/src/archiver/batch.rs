@@ -223,14 +223,26 @@ impl Batch {
         number: u64,
         writer: &mut SegmentWriter,
     ) -> Result<Vec<SealedSegment>> {
+        let mut sealed = Vec::new();
+        self.seal_each(bus, number, writer, |segment| sealed.push(segment))?;
+        Ok(sealed)
+    }
+
+    /// The same, handing over each segment as soon as it is made.
+    pub fn seal_each(
+        self,
+        bus: &str,
+        number: u64,
+        writer: &mut SegmentWriter,
+        mut each: impl FnMut(SealedSegment),
+    ) -> Result<()> {
         let Some(hour) = self.hour else {
-            return Ok(Vec::new());
+            return Ok(());
         };
         let mut packages: BTreeMap<String, Vec<TypeRecords>> = BTreeMap::new();
         for records in self.types {
             packages.entry(records.folder()).or_default().push(records);
         }
-        let mut sealed = Vec::with_capacity(packages.len());
         for (folder, mut types) in packages {
             types.sort_unstable_by(|a, b| a.event_type.cmp(&b.event_type));
             for TypeRecords {
@@ -244,9 +256,9 @@ impl Batch {
                     writer.push(&event_type, frame)?;
                 }
             }
-            sealed.push(writer.finish(bus, &folder, hour, number));
+            each(writer.finish(bus, &folder, hour, number));
         }
-        Ok(sealed)
+        Ok(())
     }
 
     /// Adds a record but for its ordinal.

@@ -10,9 +10,12 @@ use futures::{StreamExt, TryStreamExt, stream};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::mpsc;
 
 /// Segments of one batch that are uploaded at a time.
 const UPLOADS_MAX: usize = 8;
+/// Compressed segments that wait for their upload.
+const COMPRESSED_MAX: usize = 1;
 /// Waits between tries grow from this …
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 /// … to this.
@@ -44,7 +47,15 @@ impl Sealer {
     pub(super) async fn seal(mut self, batch: Batch) -> Result<Sealed> {
         let covered = batch.covered().collect();
         let (raw_bytes, undecodable) = (batch.bytes() as u64, batch.undecodable());
-        let segments = self.compress(batch).await?;
+        let writer = self.writer.take();
+        let (send, segments) = mpsc::channel(COMPRESSED_MAX);
+        // Both run to their end: what one does does not depend on the other's fate.
+        let (compressed, uploaded) = tokio::join!(
+            self.compress(batch, writer, send),
+            upload_all(self.ledger.bucket(), segments)
+        );
+        self.writer = Some(compressed?);
+        let segments = uploaded?;
         let entry = match segments.is_empty() {
             // Nothing but deliveries that are not archived.
             true => None,
@@ -59,40 +70,53 @@ impl Sealer {
         })
     }
 
-    async fn compress(&mut self, batch: Batch) -> Result<Vec<SealedSegment>> {
-        let mut writer = match self.writer.take() {
-            Some(writer) => writer,
-            None => SegmentWriter::new()?,
-        };
+    /// Sends each segment as soon as it is made; gives the writer back.
+    async fn compress(
+        &self,
+        batch: Batch,
+        writer: Option<SegmentWriter>,
+        segments: mpsc::Sender<SealedSegment>,
+    ) -> Result<SegmentWriter> {
         let bus = self.ledger.bus().to_owned();
         let number = self.ledger.head().next().0;
         let compress = move || {
-            let sealed = batch.seal(&bus, number, &mut writer);
-            (writer, sealed)
+            let mut writer = match writer {
+                Some(writer) => writer,
+                None => SegmentWriter::new()?,
+            };
+            batch.seal_each(&bus, number, &mut writer, |segment| {
+                // Nobody listens after an upload failed for good, which is told there.
+                let _ = segments.blocking_send(segment);
+            })?;
+            Ok(writer)
         };
-        let (writer, sealed) = tokio::task::spawn_blocking(compress)
+        tokio::task::spawn_blocking(compress)
             .await
-            .map_err(|e| Error::new(ErrorKind::Internal, "sealing panicked").caused_by(e))?;
-        self.writer = Some(writer);
-        sealed
+            .map_err(|e| Error::new(ErrorKind::Internal, "sealing panicked").caused_by(e))?
     }
 
-    async fn register(&self, segments: Vec<SealedSegment>) -> Result<Entry> {
-        let bucket = self.ledger.bucket();
-        let uploads = segments.into_iter().map(|sealed| async move {
-            retry("upload", || upload(&**bucket, &sealed)).await?;
-            Ok::<_, Error>(sealed.segment)
-        });
-        let segments: Vec<wire::Segment> = stream::iter(uploads)
-            .buffered(UPLOADS_MAX)
-            .try_collect()
-            .await?;
+    async fn register(&self, segments: Vec<wire::Segment>) -> Result<Entry> {
         let now_us = self.clock.now_us();
         retry("ledger entry", || {
             self.ledger.append(segments.clone(), now_us, &self.name)
         })
         .await
     }
+}
+
+/// Uploads segments as they come; they are durable when it returns.
+async fn upload_all(
+    bucket: &Arc<dyn Bucket>,
+    segments: mpsc::Receiver<SealedSegment>,
+) -> Result<Vec<wire::Segment>> {
+    let segments = stream::unfold(segments, async |mut segments| {
+        segments.recv().await.map(|segment| (segment, segments))
+    });
+    let uploads = segments.map(|sealed| async move {
+        retry("upload", || upload(&**bucket, &sealed)).await?;
+        Ok(sealed.segment)
+    });
+    uploads.buffered(UPLOADS_MAX).try_collect().await
 }
 
 async fn upload(bucket: &dyn Bucket, sealed: &SealedSegment) -> Result<()> {
