@@ -6,14 +6,27 @@
 //!
 //! - `cargo test -p annals-fuzz`: all seeds, then thousands of seeded mutations of them
 //!   ([`mutate`]); part of CI. `ANNALS_SEED=<n>` repeats a run, `ANNALS_ROUNDS=<n>` lengthens it.
-//! - `libfuzzer/`: the same targets under cargo-fuzz, guided by coverage, for as long as one likes.
+//! - `libfuzzer/`: the same targets under cargo-fuzz, guided by coverage, for as long as one likes:
+//!   see its `Cargo.toml` for the command.
+//!
+//! What a fuzzer found lies in `corpus/<target>/`, one small file each, and is run as a seed.
 
+pub mod archive;
+pub mod bucket;
 pub mod cloud_events;
+pub mod frames;
 pub mod header;
+pub mod index;
+pub mod ledger;
+pub mod log;
 pub mod mutate;
+pub mod pattern;
 pub mod properties;
 pub mod range;
+pub mod record;
+pub mod recovery;
 pub mod schema;
+pub mod segment;
 
 /// One decoder under test.
 #[derive(Debug, Clone, Copy)]
@@ -54,6 +67,11 @@ pub const TARGETS: &[Target] = &[
         seeds: range::seeds,
     },
     Target {
+        name: "pattern",
+        run: pattern::run,
+        seeds: pattern::seeds,
+    },
+    Target {
         name: "schema_json",
         run: schema::run_json,
         seeds: schema::json_seeds,
@@ -67,5 +85,40 @@ pub const TARGETS: &[Target] = &[
         name: "schema_source",
         run: schema::run_source,
         seeds: schema::source_seeds,
+    },
+    Target {
+        name: "frames",
+        run: frames::run,
+        seeds: frames::seeds,
+    },
+    Target {
+        name: "log",
+        run: log::run,
+        seeds: log::seeds,
+    },
+    Target {
+        name: "recovery",
+        run: recovery::run,
+        seeds: recovery::seeds,
+    },
+    Target {
+        name: "record",
+        run: record::run,
+        seeds: record::seeds,
+    },
+    Target {
+        name: "segment",
+        run: segment::run,
+        seeds: segment::seeds,
+    },
+    Target {
+        name: "ledger",
+        run: ledger::run,
+        seeds: ledger::seeds,
+    },
+    Target {
+        name: "index",
+        run: index::run,
+        seeds: index::seeds,
     },
 ];
