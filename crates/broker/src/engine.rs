@@ -22,7 +22,7 @@ use crate::outbox::Outbox;
 use crate::session::SessionEvent;
 use crate::stats::{Stats, StatsBoard};
 use annals_core::{Clock, Disk, Error, ErrorKind, Random, Result};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,6 +45,9 @@ pub(crate) struct Engine {
     group: Group,
     /// Why publishes are refused now.
     blocked: Option<String>,
+    /// Sessions that were told so: those that publish. The others go on, above all those whose
+    /// acks make room: clients send nothing at all on a blocked connection.
+    told: BTreeSet<u64>,
     closing: Option<Option<oneshot::Sender<()>>>,
     upkeep: upkeep::Upkeep,
     /// Scratch.
@@ -108,6 +111,7 @@ impl Engine {
                 replies: Vec::new(),
             },
             blocked: None,
+            told: BTreeSet::new(),
             closing: None,
             head: Vec::new(),
             copies: Vec::new(),
@@ -171,7 +175,9 @@ impl Engine {
         if self.blocked.is_some() && self.log().has_spare() {
             let reason = self.blocked.take();
             tracing::info!(?reason, "publishes are taken again");
-            self.state.tell_all(|| SessionEvent::Unblocked);
+            for session in std::mem::take(&mut self.told) {
+                self.state.tell(session, SessionEvent::Unblocked);
+            }
         }
     }
 
@@ -207,16 +213,13 @@ impl Engine {
             Command::Open { session, outbox } => {
                 self.state.open_session(session);
                 self.outboxes.insert(session, outbox);
-                if let Some(reason) = &self.blocked {
-                    let event = SessionEvent::Blocked(reason.clone());
-                    self.state.tell(session, event);
-                }
                 Ok(())
             }
             Command::Gone { session } => {
                 if let Some(outbox) = self.outboxes.remove(&session) {
                     outbox.end(None);
                 }
+                self.told.remove(&session);
                 self.state.close_session(session);
                 self.append_topology().map(drop)
             }
@@ -342,6 +345,12 @@ impl Engine {
 
     fn refuse(&mut self, session: u64, channel: u16, confirm: u64) {
         self.stats.refused += 1;
+        if let Some(reason) = &self.blocked
+            && self.told.insert(session)
+        {
+            let event = SessionEvent::Blocked(reason.clone());
+            self.state.tell(session, event);
+        }
         if confirm > 0 {
             let event = SessionEvent::Nacked {
                 channel,
@@ -357,8 +366,6 @@ impl Engine {
             let reason = "low on disk";
             tracing::warn!("publishes are refused: {reason}");
             self.blocked = Some(reason.to_owned());
-            self.state
-                .tell_all(|| SessionEvent::Blocked(reason.to_owned()));
         }
     }
 

@@ -261,9 +261,10 @@ pub enum SessionEvent {
         /// Why.
         refusal: Refusal,
     },
-    /// Publishes are refused for now; why.
+    /// Publishes are refused for now; why. Told to sessions that publish, before the first
+    /// refusal.
     Blocked(String),
-    /// Publishes are taken again.
+    /// Publishes are taken again; told to whoever was told the other.
     Unblocked,
     /// The session is over: the broker closed or failed, or the client did not take its events.
     /// No event follows.

@@ -40,6 +40,8 @@ pub(super) struct Connection<R> {
     pub(super) intake: Intake<R>,
     pub(super) link: Link,
     pub(super) agreed: Agreed,
+    /// The client was told not to publish.
+    pub(super) is_blocked: bool,
     /// By number; channel 0 is the connection itself.
     pub(super) channels: Vec<Option<Box<Channel>>>,
     /// Channels that may have a batch.
@@ -86,10 +88,9 @@ impl<R: AsyncRead + Unpin> Connection<R> {
 
     /// Waits for more to do.
     async fn wait(&mut self, shutdown: &mut watch::Receiver<bool>) -> Result<(), Stop> {
-        let silence_max = self
-            .agreed
-            .heartbeat
-            .map_or(Duration::MAX, |heartbeat| heartbeat * 2);
+        // Clients send nothing on a blocked connection, some not even heartbeats.
+        let heartbeat = self.agreed.heartbeat.filter(|_| !self.is_blocked);
+        let silence_max = heartbeat.map_or(Duration::MAX, |heartbeat| heartbeat * 2);
         let deadline = Instant::now().checked_add(silence_max);
         tokio::select! {
             biased;
@@ -314,6 +315,10 @@ impl<R: AsyncRead + Unpin> Connection<R> {
                 if let Some(channel) = self.live(channel, generation) {
                     channel.consumer_ended(&consumer_tag);
                 }
+                Ok(())
+            }
+            Note::Blocked(blocked) => {
+                self.is_blocked = blocked;
                 Ok(())
             }
             Note::ConnectionClosed => Err(Stop::ByWriter),

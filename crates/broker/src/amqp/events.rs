@@ -85,6 +85,7 @@ impl<W: AsyncWrite + Unpin> State<W> {
                             connection::Blocked { reason },
                         )),
                     );
+                    self.note(Note::Blocked(true));
                 }
             }
             SessionEvent::Unblocked => {
@@ -95,6 +96,7 @@ impl<W: AsyncWrite + Unpin> State<W> {
                             connection::Unblocked {},
                         )),
                     );
+                    self.note(Note::Blocked(false));
                 }
             }
             SessionEvent::Closed(refusal) => {

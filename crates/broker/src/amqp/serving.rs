@@ -102,6 +102,7 @@ where
         intake,
         link,
         agreed,
+        is_blocked: false,
         channels: Vec::new(),
         touched: Vec::new(),
         generations: 0,

@@ -55,7 +55,8 @@ pub(crate) enum Reply {
     Last(Vec<u8>),
 }
 
-/// What the writer tells the reader; at most one for each channel and consumer.
+/// What the writer tells the reader; at most one for each channel and consumer, and for each turn
+/// of the disk.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Note {
     /// The writer closed a channel.
@@ -66,6 +67,8 @@ pub(crate) enum Note {
         generation: u64,
         consumer_tag: Arc<str>,
     },
+    /// The client was told that the connection is blocked, or is not any more.
+    Blocked(bool),
     /// The writer wrote connection.close and has ended.
     ConnectionClosed,
 }

@@ -165,14 +165,6 @@ impl State {
         }
     }
 
-    /// Tells all sessions.
-    pub(crate) fn tell_all(&mut self, event: impl Fn() -> SessionEvent) {
-        let sessions: Vec<u64> = self.sessions.keys().copied().collect();
-        for session in sessions {
-            self.tell(session, event());
-        }
-    }
-
     /// A refusal without an answer of its own: the channel is to close.
     pub(crate) fn fail_channel(&mut self, session: u64, number: u16, refusal: Refusal) {
         let Some(place) = self.channel(session, number) else {

@@ -2,6 +2,7 @@
 
 mod corpus;
 mod flow;
+mod full_disk;
 mod other_clients;
 mod peer;
 mod rust_client;

@@ -14,13 +14,13 @@ use lapin::{
     ExchangeKind,
 };
 
-async fn connect(server: &Server) -> Connection {
+pub(crate) async fn connect(server: &Server) -> Connection {
     Connection::connect(&server.uri(), ConnectionProperties::default())
         .await
         .expect("connects")
 }
 
-async fn channel_with_confirms(connection: &Connection) -> Channel {
+pub(crate) async fn channel_with_confirms(connection: &Connection) -> Channel {
     let channel = connection.create_channel().await.expect("opens");
     channel
         .confirm_select(ConfirmSelectOptions::default())
@@ -29,7 +29,7 @@ async fn channel_with_confirms(connection: &Connection) -> Channel {
     channel
 }
 
-async fn declare(channel: &Channel, name: &str) -> lapin::Queue {
+pub(crate) async fn declare(channel: &Channel, name: &str) -> lapin::Queue {
     let options = QueueDeclareOptions {
         durable: true,
         ..QueueDeclareOptions::default()
