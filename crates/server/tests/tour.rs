@@ -28,6 +28,25 @@ fn the_tour_ends_well_and_says_what_it_did() {
 }
 
 #[test]
+fn the_tour_warns_of_nothing_and_ends_with_what_to_do_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let ended = annals(dir.path(), &["tour"]);
+    let said = stderr(&ended);
+    assert!(ended.status.success(), "{said}");
+    assert!(!said.contains("WARN") && !said.contains("ERROR"), "{said}");
+    for step in [
+        "annals up",
+        "annals publish",
+        "annals tail",
+        "annals replay",
+    ] {
+        assert!(said.contains(step), "{said}");
+    }
+    let quiet = annals(dir.path(), &["tour", "-q"]);
+    assert_eq!(stderr(&quiet), "");
+}
+
+#[test]
 fn a_kept_tour_can_be_looked_at_without_a_server_and_damage_in_it_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("tour");

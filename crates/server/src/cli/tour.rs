@@ -83,7 +83,7 @@ async fn tour(dir: &Path, from: Option<PathBuf>, context: &mut Context) -> Resul
 fn the_end(dir: &Path, removed: bool) -> String {
     let dir = dir.display();
     let look = match removed {
-        true => format!("\nIt ran in {dir}, which is removed; annals tour --dir DIR leaves it."),
+        true => format!("It ran in {dir}, which is removed; annals tour --dir DIR leaves it."),
         false => format!(
             "Look around in what it left:
   annals archive stats --data {dir}
@@ -92,7 +92,8 @@ fn the_end(dir: &Path, removed: bool) -> String {
     };
     format!(
         "
-Every byte that was published came back. {look}
+Every byte that was published came back.
+{look}
 
 Go on with events of your own:
   annals up                                              run the platform, data in ./annals-data

@@ -22,6 +22,8 @@ const SAMPLE: &[u8] = include_bytes!(concat!(
 ));
 /// Deliveries the private replay's consumer is handed ahead.
 const PREFETCH: u32 = 1_000;
+/// Lines of a file that are converted at a time.
+const LINES_AT_ONCE: usize = 20_000;
 /// Events of one call when all are published a second time.
 const REPEAT_EVENTS: usize = 10_000;
 const SCHEMAS: [(&str, &str); 2] = [
@@ -365,12 +367,21 @@ impl Expected {
         };
         let mut events = Vec::new();
         let mut subjects = BTreeMap::new();
-        for line in BufReader::new(reader).split(b'\n') {
-            let event = ingest.event(&line?)?;
-            if let Some(subject) = event.header().subject {
-                *subjects.entry(subject.to_owned()).or_default() += 1;
+        let mut lines = BufReader::new(reader).split(b'\n');
+        loop {
+            let part: Vec<_> = lines
+                .by_ref()
+                .take(LINES_AT_ONCE)
+                .collect::<Result<_, _>>()?;
+            if part.is_empty() {
+                break;
             }
-            events.push(event);
+            for event in convert(&part, ingest)? {
+                if let Some(subject) = event.header().subject {
+                    *subjects.entry(subject.to_owned()).or_default() += 1;
+                }
+                events.push(event);
+            }
         }
         let mut expected = Self {
             events,
@@ -401,6 +412,27 @@ impl Expected {
         }
         out
     }
+}
+
+/// Converts lines on all processors; the events in their order.
+fn convert(lines: &[Vec<u8>], ingest: &Ingest) -> Result<Vec<Event>> {
+    let threads = std::thread::available_parallelism().map_or(1, Into::into);
+    let share = lines.len().div_ceil(threads).max(1);
+    let convert = |part: &[Vec<u8>]| -> Result<Vec<Event>, annals_core::Error> {
+        part.iter().map(|line| ingest.event(line)).collect()
+    };
+    let converted = std::thread::scope(|scope| {
+        let parts = lines
+            .chunks(share)
+            .map(|part| scope.spawn(move || convert(part)));
+        let parts: Vec<_> = parts.collect();
+        let joined = parts.into_iter().map(|part| {
+            part.join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        });
+        joined.collect::<Result<Vec<_>, _>>()
+    })?;
+    Ok(converted.into_iter().flatten().collect())
 }
 
 fn owned_key(event: &Event) -> (String, String) {
