@@ -6,19 +6,23 @@ use crate::measure::{self, Pair, Run};
 use crate::{runtime, scratch_dir};
 use annals_broker::{Broker, Config};
 use annals_bus::publisher::event_properties;
-use annals_bus::{Bus, LocalBus, Message, Topology, topology};
+use annals_bus::{Bus, LocalBus, Message, Outcome, Topology, topology};
 use annals_core::Event;
 use annals_core::system::{SystemClock, SystemDisk, SystemRandom};
 use anyhow::{Result, ensure};
 use bytes::Bytes;
+use std::collections::VecDeque;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
+use tokio::task::JoinHandle;
 
 const ROUNDS: usize = 5;
 /// Segments zeroed before the clock starts: enough for what is published here.
 const SPARES: u32 = 5;
+/// Batches of a publisher that are under way together.
+const PARTS: usize = 8;
 /// Most messages of a bare commit.
 const GROUP_MAX: usize = 4_096;
 
@@ -105,36 +109,31 @@ pub(crate) fn messages(events: &[Event]) -> Result<Vec<Message>> {
     events.iter().map(message).collect()
 }
 
-/// Publishes with two batches under way, each half of what may be in flight.
+/// Publishes in batches, up to [`PARTS`] of them under way, so that no more than `in_flight`
+/// messages are.
 pub(crate) async fn publish_all(
     bus: &Arc<dyn Bus>,
     messages: Vec<Message>,
     in_flight: usize,
 ) -> Result<u64> {
     let count = messages.len() as u64;
+    let parts = PARTS.min(in_flight);
     let mut messages = messages.into_iter();
+    let mut under_way = VecDeque::new();
     let mut confirmed = 0;
-    let mut under_way = None;
     loop {
-        let batch: Vec<Message> = messages.by_ref().take((in_flight / 2).max(1)).collect();
-        let last = batch.is_empty();
-        let bus = Arc::clone(bus);
-        let next = tokio::spawn(async move { bus.publish(batch).await });
-        // With one in flight there is nothing to overlap with.
-        let done = if in_flight == 1 {
-            Some(next)
-        } else {
-            under_way.replace(next)
-        };
-        if let Some(done) = done {
-            confirmed += done
-                .await?
-                .iter()
-                .filter(|outcome| outcome.is_bus())
-                .count() as u64;
+        let batch: Vec<Message> = messages.by_ref().take(in_flight / parts).collect();
+        if under_way.len() == parts || batch.is_empty() {
+            let Some(oldest) = under_way.pop_front() else {
+                break;
+            };
+            let oldest: JoinHandle<Vec<Outcome>> = oldest;
+            let outcomes = oldest.await?;
+            confirmed += outcomes.iter().filter(|outcome| outcome.is_bus()).count() as u64;
         }
-        if last {
-            break;
+        if !batch.is_empty() {
+            let bus = Arc::clone(bus);
+            under_way.push_back(tokio::spawn(async move { bus.publish(batch).await }));
         }
     }
     ensure!(confirmed == count, "{confirmed} of {count} were confirmed");
