@@ -92,8 +92,12 @@ pub fn run(bytes: &[u8]) {
         2 => put_run(&mut spoilt, number, content),
         _ => put_rows(&mut spoilt, number, rest.to_vec()),
     }
-    block_on(open(spoilt.clone()));
-    read_lying(spoilt);
+    // Each takes long: inputs of one length try one, those of another the other.
+    let by_length = rest.len() % 8;
+    block_on(open(spoilt.clone(), by_length == 1));
+    if by_length == 2 {
+        read_lying(spoilt);
+    }
 }
 
 fn put_checked(objects: &mut Objects, name: &str, message: Bytes) -> Bytes {
@@ -158,7 +162,7 @@ fn repair(bytes: &mut [u8]) -> Option<(u64, u32)> {
     Some((rows as u64, crc))
 }
 
-async fn open(spoilt: Objects) {
+async fn open(spoilt: Objects, again: bool) {
     let memory = Arc::new(MemoryBucket::holding(spoilt));
     let bucket: Arc<dyn Bucket> = memory.clone();
     let damage = Index::damage(bucket.clone(), BUS).await;
@@ -172,6 +176,9 @@ async fn open(spoilt: Objects) {
     let ledger = Ledger::open(bucket.clone(), BUS).await.expect("well made");
     if let Err(error) = Index::open_or_rebuild(&ledger).await {
         check(&error);
+    }
+    if !again {
+        return;
     }
     // Whatever it is now, made anew it is as it was.
     if let Ok(mut index) = Index::open(bucket, BUS).await {
@@ -204,11 +211,14 @@ pub fn seeds() -> Vec<Vec<u8>> {
             .expect("well made")
             .message
     };
+    let mut lying: State = content(objects, STATE);
+    lying.runs[0].last = u64::MAX;
     let number = 2;
     let which = (number as u8 - 1) << 2;
     vec![
         [&[0], &objects[STATE][..]].concat(),
         [&[1], &message(STATE)[..]].concat(),
+        [&[1], &lying.encode_to_vec()[..]].concat(),
         [&[which | 2], &message(&run_name(number))[..]].concat(),
         [&[which | 3], &objects[&rows_name(number)][..]].concat(),
     ]

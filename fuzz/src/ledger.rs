@@ -7,13 +7,18 @@ use annals_archive::{Position, layout};
 use bytes::Bytes;
 use prost::Message;
 
-/// No entry panics. The first byte says which entry of a small archive is replaced, and whether
-/// the rest is its object or the entry in it, whose hash is made to hold.
+/// Numbers an object can be under, beyond those that a small archive has.
+const BEYOND: [u64; 3] = [ENTRIES + 1, ENTRIES + 3, u64::MAX];
+
+/// No entry panics. The first byte says which entry of a small archive is replaced, or under which
+/// further number one is added, and whether the rest is its object or the entry in it, whose hash
+/// is made to hold.
 pub fn run(bytes: &[u8]) {
     let Some((form, rest)) = bytes.split_first() else {
         return;
     };
-    let position = Position(1 + u64::from(form >> 1) % ENTRIES);
+    let numbers: Vec<u64> = (1..=ENTRIES).chain(BEYOND).collect();
+    let position = Position(numbers[usize::from(form >> 1) % numbers.len()]);
     let file = match form & 1 {
         0 => Bytes::copy_from_slice(rest),
         _ => sealed(rest),
@@ -51,6 +56,10 @@ pub fn seeds() -> Vec<Vec<u8>> {
             segment.count = u64::MAX;
         }
         seeds.push([&[which | 1], &lying.encode_to_vec()[..]].concat());
+        for (at, beyond) in (ENTRIES as u8..).zip(BEYOND) {
+            lying.number = beyond;
+            seeds.push([&[at << 1 | 1], &lying.encode_to_vec()[..]].concat());
+        }
     }
     seeds
 }

@@ -208,7 +208,8 @@ impl Run {
             if expected < number {
                 previous = None;
             }
-            expected = number + 1;
+            // The last number there is has none after it.
+            expected = number.saturating_add(1);
             previous = match self.read_entry(number).await? {
                 Some(entry) => {
                     self.check_chain(&entry, previous);
@@ -231,8 +232,8 @@ impl Run {
             let digits = name.rsplit('/').next()?.strip_suffix(".binpb")?;
             digits.parse().ok()
         });
-        for missing in (last + 1..=numbered.unwrap_or(0)).take(FINDINGS_MAX) {
-            self.missing_entry(missing, "the index was made from it");
+        for before in (last..numbered.unwrap_or(0)).take(FINDINGS_MAX) {
+            self.missing_entry(before + 1, "the index was made from it");
         }
         Ok(())
     }

@@ -431,7 +431,7 @@ impl Index {
         let state = wire::State::decode(message).map_err(|e| damaged().caused_by(e))?;
         let mut covered = 0;
         for run in &state.runs {
-            if run.first != covered + 1 || run.last < run.first {
+            if run.first.checked_sub(1) != Some(covered) || run.last < run.first {
                 return Err(damaged());
             }
             covered = run.last;
