@@ -78,7 +78,7 @@ impl Context {
     /// Starts the log on standard error: warnings, and more with `-v`, or as `ANNALS_LOG` says.
     pub fn start_log(&self) {
         let level = match (self.flags.quiet, self.flags.verbose) {
-            (true, _) => "error",
+            (true, _) => "error,lapin=off",
             (_, 0) => "warn,lapin=off",
             (_, 1) => "info,lapin=off",
             _ => "debug",
