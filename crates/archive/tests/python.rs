@@ -8,14 +8,21 @@ use annals_archive::bucket::{Bucket, DirectoryBucket};
 use annals_core::sim::SimClock;
 use annals_core::system::SystemDisk;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use support::*;
 
-/// `ANNALS_PYTHON` names another interpreter, such as a virtual environment's.
+/// The interpreter that `ANNALS_PYTHON` names, or that `cargo xtask services up clients` made, in
+/// `.services` in the repository's root or where `ANNALS_SERVICES_DIR` says; else the system's.
 fn python() -> Command {
-    Command::new(std::env::var_os("ANNALS_PYTHON").unwrap_or_else(|| "python3".into()))
+    let services = std::env::var_os("ANNALS_SERVICES_DIR").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.services"),
+        PathBuf::from,
+    );
+    let installed = Some(services.join("python/bin/python")).filter(|python| python.exists());
+    let named = std::env::var_os("ANNALS_PYTHON").map(PathBuf::from);
+    Command::new(named.or(installed).unwrap_or_else(|| "python3".into()))
 }
 
 #[tokio::test]
@@ -25,7 +32,7 @@ async fn the_python_reader_prints_every_event_in_order_of_arrival() {
         .output();
     if !probe.is_ok_and(|output| output.status.success()) {
         // Past the capture of test output: nobody is to take this for a pass.
-        let message = "SKIPPED: the_python_reader_prints_every_event: `pip install zstandard protobuf`, or set ANNALS_PYTHON\n";
+        let message = "SKIPPED: the_python_reader_prints_every_event: `cargo xtask services up clients`, or set ANNALS_PYTHON\n";
         std::io::stderr().write_all(message.as_bytes()).unwrap();
         return;
     }

@@ -93,6 +93,7 @@ impl Engine {
         let recovery = crate::Recovery {
             messages: state.totals.messages,
             queues: state.queue_count() as u64,
+            records: found.records,
             lost,
             damaged,
         };
@@ -480,6 +481,7 @@ impl Engine {
             queues: self.state.queue_count() as u64,
             consumers: self.state.consumer_count() as u64,
             sessions: self.state.session_count() as u64,
+            sparse_segments: self.upkeep.sparse(),
             blocked: self.blocked.is_some(),
             ..self.stats
         });

@@ -74,6 +74,8 @@ pub struct Recovery {
     pub messages: u64,
     /// Durable queues.
     pub queues: u64,
+    /// Records read back; those before the newest snapshot need not be.
+    pub records: u64,
     /// Messages whose bytes are gone although nothing says they were settled. Not zero: damage.
     pub lost: u64,
     /// Damaged stretches of the log, in words; the files are kept.

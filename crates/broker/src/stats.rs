@@ -21,6 +21,9 @@ pub struct Stats {
     pub log_bytes: u64,
     /// Segments of the log.
     pub segments: u64,
+    /// Old segments that few messages keep: to be rewritten, or held by consumers that do not
+    /// settle what they were given. If it stays and grows, the latter will fill the disk.
+    pub sparse_segments: u64,
     /// Snapshots written.
     pub snapshots: u64,
     /// Messages rewritten forward.

@@ -131,6 +131,65 @@ async fn a_restart_finds_what_snapshots_and_rewrites_left() {
 }
 
 #[tokio::test]
+async fn a_start_with_many_messages_reads_back_few_records() {
+    const MESSAGES: u64 = 100_000;
+    let disk = SimDisk::new();
+    let broker = open(&disk);
+    let mut first = client(&broker);
+    first.session.declare_queue(queue("q")).await.unwrap();
+    for _ in 0..MESSAGES / 500 {
+        let batch = (0..500).map(|_| message("q", "a body")).collect();
+        first.publish(batch).await;
+    }
+    let killed = open(&disk.snapshot());
+    let recovery = killed.recovery();
+    assert_eq!((recovery.messages, recovery.lost), (MESSAGES, 0));
+    assert!(recovery.records < MESSAGES / 4, "{recovery:?}");
+}
+
+#[tokio::test]
+async fn a_consumer_that_never_acks_is_reported_and_the_log_stays_within_its_bound() {
+    let disk = SimDisk::new();
+    let mut config = config();
+    config.log.disk_bytes_max = 2 << 20;
+    let broker = open_with(config, Arc::new(disk.clone()));
+    let mut first = client(&broker);
+    first.session.declare_queue(queue("held")).await.unwrap();
+    first.session.declare_queue(queue("fast")).await.unwrap();
+    let holder = client(&broker);
+    let spec = consumer("held", "never acks", 0);
+    holder.session.consume(spec).await.unwrap();
+    let spec = consumer("fast", "c", 0);
+    first.session.consume(spec).await.unwrap();
+    let mut reported = 0;
+    // One of a hundred messages is held, so that each segment has one.
+    for round in 0..1_000 {
+        let body = vec![b'.'; 1_000];
+        let batch: Vec<_> = (0..40).map(|_| message("fast", body.clone())).collect();
+        let taken = first.publish(batch).await;
+        first.deliveries(taken).await;
+        let all = vec![settlement(0, true, Settle::Ack)];
+        first.session.settle(1, all).await;
+        first.publish(vec![message("held", "held")]).await;
+        let stats = broker.stats();
+        assert!(stats.segments * (64 << 10) <= 2 << 20, "{stats:?}");
+        reported = stats.sparse_segments;
+        if stats.blocked {
+            assert!(round > 20);
+            break;
+        }
+    }
+    assert!(broker.stats().blocked, "a bound without effect");
+    assert!(reported > 10, "{reported}");
+    // Its end gives back what it held; once that is purged, the log has its segments.
+    drop(holder);
+    let held = first.session.purge_queue("held").await.unwrap();
+    assert!(held > 10, "{held}");
+    first.session.declare_queue(queue("q")).await.unwrap();
+    until_taken(&mut first).await;
+}
+
+#[tokio::test]
 async fn no_crash_takes_a_confirmed_message_or_brings_back_a_stranger() {
     let disk = SimDisk::new();
     let broker = open(&disk);

@@ -223,6 +223,7 @@ impl State {
         let purged = queue.index.purge(|message| {
             segments.sub(message.lsn.segment());
             totals.messages -= 1;
+            totals.dropped += 1;
             if !message.transient {
                 match settled.last_mut() {
                     Some((_, last)) if *last + 1 == message.sequence => *last += 1,

@@ -20,6 +20,9 @@ const FLAGS: u64 = REDELIVERED | TRANSIENT;
 /// Settled slots at the front that are suffered before what lives among them moves to `early`.
 const GAPS_MAX: usize = 4_096;
 
+/// Slots whose memory is kept however few are in use.
+const CAPACITY_KEPT: usize = 1 << 16;
+
 /// A message taken out for delivery, or looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Place {
@@ -281,8 +284,8 @@ impl Index {
         // Never taken ones among the trimmed can only be gaps.
         self.next_ready = self.next_ready.max(self.base);
         let capacity = self.slots.capacity();
-        if capacity > 1 << 16 && self.slots.len() < capacity / 8 {
-            self.slots.shrink_to(capacity / 4);
+        if capacity > CAPACITY_KEPT && self.slots.len() < capacity / 4 {
+            self.slots.shrink_to(capacity / 2);
         }
     }
 }
@@ -321,6 +324,28 @@ mod tests {
             [false, true, false]
         );
         assert_eq!((index.ready(), index.live()), (0, 3));
+    }
+
+    #[test]
+    fn a_queued_message_takes_sixteen_bytes_at_most_and_gives_them_back() {
+        let mut index = Index::default();
+        let taken = |index: &Index| index.slots.capacity() * size_of::<u64>();
+        // Capacities double: the worst is one message over a power of two.
+        let counts = [1_000, 65_537, 1_000_000, (1 << 20) + 1, 3_000_000];
+        for count in counts {
+            while index.live() < count {
+                index.push(Lsn(1 + index.end()), false);
+            }
+            assert!(taken(&index) as u64 <= 16 * count, "{count} messages");
+        }
+        while index.live() > 10 {
+            let place = index.take().unwrap();
+            index.settle(place.sequence);
+            // Half of what is in use is given back at a time.
+            let most = (32 * index.live() as usize).max(8 * CAPACITY_KEPT);
+            assert!(taken(&index) <= most, "{} left", index.live());
+        }
+        assert!(index.early.is_empty() && index.returned.is_empty());
     }
 
     #[test]

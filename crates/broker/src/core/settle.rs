@@ -223,6 +223,7 @@ impl State {
         let count = queue.index.purge(|message| {
             segments.sub(message.lsn.segment());
             totals.messages -= 1;
+            totals.dropped += 1;
         });
         queue.is_dead = true;
         let name = queue.name.clone();

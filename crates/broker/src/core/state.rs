@@ -60,6 +60,8 @@ pub(super) struct Client {
 pub(crate) struct Totals {
     pub(crate) delivered: u64,
     pub(crate) settled: u64,
+    /// Purged, or gone with their queue.
+    pub(crate) dropped: u64,
     pub(crate) messages: u64,
 }
 

@@ -13,6 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 const RECENT: u32 = 4;
 /// Settlements after which segments are looked at again.
 const SETTLED_PER_LOOK: u64 = 65_536;
+/// A snapshot comes after so many times its length of log, at the earliest.
+const SNAPSHOT_SHARE: u64 = 4;
 /// Groups before a snapshot that found no room is tried again: it costs time and may cost a spare.
 const SNAPSHOT_WAIT: u32 = 16;
 /// Messages rewritten in one group.
@@ -25,6 +27,8 @@ pub(super) struct Upkeep {
     settled: u64,
     /// Bytes of log at the last snapshot.
     snapshot_at: u64,
+    /// Its length.
+    snapshot_bytes: u64,
     /// Whether a segment was released that only a snapshot lets go.
     wants_snapshot: bool,
     /// Groups until a snapshot that found no room is tried again.
@@ -47,6 +51,11 @@ impl Upkeep {
             ..Self::default()
         }
     }
+
+    /// Segments that were sparse at the last look.
+    pub(super) fn sparse(&self) -> u64 {
+        self.sparse.len() as u64
+    }
 }
 
 impl Engine {
@@ -54,14 +63,19 @@ impl Engine {
     pub(super) fn keep_up(&mut self) -> Result<bool> {
         let log_bytes = self.log().stats().bytes;
         let is_blocked = self.blocked.is_some();
-        let is_due = log_bytes - self.upkeep.snapshot_at >= self.config.snapshot_every_bytes;
+        // Long ones come less often, so that they stay a small part of what is written.
+        let every = self
+            .config
+            .snapshot_every_bytes
+            .max(SNAPSHOT_SHARE * self.upkeep.snapshot_bytes);
+        let is_due = log_bytes - self.upkeep.snapshot_at >= every;
         let is_wanted = self.upkeep.wants_snapshot || self.upkeep.unrecorded;
         self.upkeep.snapshot_waits = self.upkeep.snapshot_waits.saturating_sub(1);
         if is_due || is_blocked && is_wanted && self.upkeep.snapshot_waits == 0 {
             self.commit_and_snapshot(false)?;
         }
         let active = active(self.log());
-        let settled = self.state.totals.settled;
+        let settled = self.state.totals.settled + self.state.totals.dropped;
         let drained = settled - self.upkeep.settled;
         if active == self.upkeep.active
             && drained < SETTLED_PER_LOOK
@@ -177,6 +191,7 @@ impl Engine {
         log.commit(true)?;
         let written = log.write_snapshot(&bytes);
         self.upkeep.snapshot_at = log.stats().bytes;
+        self.upkeep.snapshot_bytes = bytes.len() as u64;
         match written {
             Ok(()) => {
                 self.upkeep.wants_snapshot = false;

@@ -1,11 +1,13 @@
 //! Clients in other languages: pika (Python) and amqplib (Node), each running the same script of
 //! steps, `tests/clients/`.
 //!
-//! They are found where `ANNALS_SERVICES_DIR` says (`bin/python3` or `venv/bin/python3`, and
-//! `node_modules`), else as the system's own; a test whose client is missing says so and passes.
+//! They are found where `cargo xtask services up clients` puts them, `.services` in the repository's
+//! root or where `ANNALS_SERVICES_DIR` says (`python/bin/python`, `node/node_modules`), else as the
+//! system's own; a test whose client is missing says so and passes.
 
 use super::server::Server;
 use annals_core::{EventBuilder, Timestamp};
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
@@ -25,8 +27,20 @@ fn canonical() -> String {
         .collect()
 }
 
-fn services() -> Option<PathBuf> {
-    std::env::var_os("ANNALS_SERVICES_DIR").map(PathBuf::from)
+fn services() -> PathBuf {
+    let default = || {
+        [env!("CARGO_MANIFEST_DIR"), "..", "..", ".services"]
+            .iter()
+            .collect()
+    };
+    std::env::var_os("ANNALS_SERVICES_DIR").map_or_else(default, PathBuf::from)
+}
+
+fn skipped(what: &str) {
+    // Past the capture of test output: nobody is to take this for a pass.
+    let message = format!("SKIPPED: {what}: `cargo xtask services up clients`\n");
+    let told = std::io::stderr().write_all(message.as_bytes());
+    told.expect("stderr takes text");
 }
 
 /// Runs a client's script to its end, away from the runtime's threads.
@@ -57,17 +71,13 @@ fn script(name: &str) -> PathBuf {
 
 #[tokio::test]
 async fn pika_finds_what_it_knows_from_rabbitmq() {
-    let candidates = services()
-        .into_iter()
-        .flat_map(|dir| [dir.join("venv/bin/python3"), dir.join("bin/python3")])
-        .chain([PathBuf::from("python3")]);
+    let candidates = [services().join("python/bin/python"), "python3".into()];
     let python = candidates.into_iter().find(|python| {
         let import = Command::new(python).args(["-c", "import pika"]).output();
         import.is_ok_and(|output| output.status.success())
     });
     let Some(python) = python else {
-        eprintln!("SKIPPED: no Python with pika (ANNALS_SERVICES_DIR)");
-        return;
+        return skipped("no Python with pika");
     };
     let server = Server::start().await;
     let mut command = Command::new(python);
@@ -78,18 +88,17 @@ async fn pika_finds_what_it_knows_from_rabbitmq() {
 
 #[tokio::test]
 async fn amqplib_finds_what_it_knows_from_rabbitmq() {
-    let modules = services().map(|dir| dir.join("node_modules"));
+    let modules = services().join("node/node_modules");
     let node = || {
         let mut command = Command::new("node");
-        if let Some(modules) = &modules {
-            command.env("NODE_PATH", modules);
+        if modules.exists() {
+            command.env("NODE_PATH", &modules);
         }
         command
     };
     let import = node().args(["-e", "require('amqplib')"]).output();
     if !import.is_ok_and(|output| output.status.success()) {
-        eprintln!("SKIPPED: no Node with amqplib (ANNALS_SERVICES_DIR)");
-        return;
+        return skipped("no Node with amqplib");
     }
     let server = Server::start().await;
     let mut command = node();
