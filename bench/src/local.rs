@@ -11,18 +11,17 @@ use annals_core::Event;
 use annals_core::system::{SystemClock, SystemDisk, SystemRandom};
 use anyhow::{Result, ensure};
 use bytes::Bytes;
-use std::collections::VecDeque;
+use futures::{StreamExt as _, stream};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
-use tokio::task::JoinHandle;
 
 const ROUNDS: usize = 5;
 /// Segments zeroed before the clock starts: enough for what is published here.
 const SPARES: u32 = 5;
 /// Batches of a publisher that are under way together.
-const PARTS: usize = 8;
+const PARTS: usize = 4;
 /// Most messages of a bare commit.
 const GROUP_MAX: usize = 4_096;
 
@@ -118,24 +117,19 @@ pub(crate) async fn publish_all(
 ) -> Result<u64> {
     let count = messages.len() as u64;
     let parts = PARTS.min(in_flight);
-    let mut messages = messages.into_iter();
-    let mut under_way = VecDeque::new();
-    let mut confirmed = 0;
-    loop {
-        let batch: Vec<Message> = messages.by_ref().take(in_flight / parts).collect();
-        if under_way.len() == parts || batch.is_empty() {
-            let Some(oldest) = under_way.pop_front() else {
-                break;
-            };
-            let oldest: JoinHandle<Vec<Outcome>> = oldest;
-            let outcomes = oldest.await?;
-            confirmed += outcomes.iter().filter(|outcome| outcome.is_bus()).count() as u64;
-        }
-        if !batch.is_empty() {
-            let bus = Arc::clone(bus);
-            under_way.push_back(tokio::spawn(async move { bus.publish(batch).await }));
-        }
-    }
+    let bus = Arc::clone(bus);
+    // On a worker, where confirms arrive too.
+    let publishing = tokio::spawn(async move {
+        let mut messages = messages.into_iter();
+        let batches = std::iter::from_fn(|| {
+            let batch: Vec<Message> = messages.by_ref().take(in_flight / parts).collect();
+            (!batch.is_empty()).then_some(batch)
+        });
+        let outcomes = stream::iter(batches.map(|batch| bus.publish(batch))).buffered(parts);
+        let is_bus = |outcomes: Vec<Outcome>| outcomes.iter().filter(|o| o.is_bus()).count();
+        outcomes.map(is_bus).fold(0, async |sum, n| sum + n).await
+    });
+    let confirmed = publishing.await? as u64;
     ensure!(confirmed == count, "{confirmed} of {count} were confirmed");
     Ok(count)
 }

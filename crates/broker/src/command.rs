@@ -5,10 +5,20 @@ use crate::core::spec::{
 };
 use crate::message::{Delivered, Publish};
 use crate::outbox::{Outbox, Taken};
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, oneshot};
+
+/// Messages, and bytes, that are a group worth a sync of its own: no more are waited for.
+const GROUP_MESSAGES: usize = 512;
+const GROUP_BYTES: usize = 1 << 20;
+/// Fewer messages are not waited for: a publisher that waits for each confirm waits for nothing
+/// else.
+const GROUP_MESSAGES_MIN: usize = 8;
+/// Longest wait for a group to gather, and the part of it in which something has to come.
+const GATHER_MAX: Duration = Duration::from_millis(5);
+const GATHER_STEP: Duration = Duration::from_micros(500);
 
 /// What the engine is asked to do.
 #[derive(Debug)]
@@ -103,7 +113,19 @@ pub(crate) struct Commands {
 struct Waiting {
     commands: Vec<Command>,
     bytes: usize,
+    /// Messages in the publishes among the commands.
+    messages: usize,
+    /// Whether there is anything else among them: it is never kept waiting.
+    others: bool,
+    /// Messages the engine waits for; 0: it waits for any command.
+    wanted: usize,
     ended: bool,
+}
+
+impl Waiting {
+    fn is_enough(&self) -> bool {
+        self.others || self.messages >= self.wanted.max(1) || self.bytes >= GROUP_BYTES
+    }
 }
 
 impl Commands {
@@ -135,22 +157,56 @@ impl Commands {
     }
 
     /// Takes all that waits, into `commands`, or waits for something, at most `timeout`. With
-    /// `!wait` it takes what is there.
-    pub(crate) fn drain(&self, commands: &mut Vec<Command>, wait: bool, timeout: Option<Duration>) {
+    /// `!wait` it takes what is there. Returns the number of messages published among it.
+    ///
+    /// `confirmed` messages were just confirmed. Publishers that keep so many under way replace
+    /// them at once: those are waited for, in bounds, so that a group becomes as large as what is
+    /// under way. Else confirms in small groups bring publishes in small groups, for ever.
+    pub(crate) fn drain(
+        &self,
+        commands: &mut Vec<Command>,
+        wait: bool,
+        timeout: Option<Duration>,
+        confirmed: usize,
+    ) -> usize {
         let mut state = self.state.lock();
-        while wait && state.commands.is_empty() {
-            match timeout {
-                Some(timeout) => {
-                    self.wake.wait_for(&mut state, timeout);
-                    break;
+        if wait {
+            let under_way = (state.messages + confirmed).min(GROUP_MESSAGES);
+            let idle = Instant::now();
+            while state.commands.is_empty() {
+                match timeout {
+                    Some(timeout) => {
+                        self.wake.wait_for(&mut state, timeout);
+                        break;
+                    }
+                    None => self.wake.wait(&mut state),
                 }
-                None => self.wake.wait(&mut state),
+            }
+            if under_way >= GROUP_MESSAGES_MIN && idle.elapsed() < GATHER_MAX {
+                self.gather(&mut state, under_way);
             }
         }
         std::mem::swap(&mut state.commands, commands);
+        state.others = false;
+        let messages = std::mem::take(&mut state.messages);
         let bytes = std::mem::take(&mut state.bytes);
         drop(state);
         self.room.add_permits(bytes);
+        messages
+    }
+
+    /// Waits for so many messages, while they come.
+    fn gather(&self, state: &mut MutexGuard<'_, Waiting>, wanted: usize) {
+        let start = Instant::now();
+        state.wanted = wanted;
+        while !state.is_enough() && start.elapsed() < GATHER_MAX {
+            let before = state.messages;
+            let late = self.wake.wait_for(state, GATHER_STEP).timed_out();
+            if late && state.messages - before <= wanted / 32 {
+                break;
+            }
+        }
+        state.wanted = 0;
     }
 
     /// The engine has ended: whatever waits or comes is dropped.
@@ -170,10 +226,17 @@ impl Commands {
             return;
         }
         state.bytes += cost;
+        match &command {
+            Command::Publish { batch, .. } => state.messages += batch.len(),
+            _ => state.others = true,
+        }
         state.commands.push(command);
-        let first = state.commands.len() == 1;
+        let is_enough = match state.wanted {
+            0 => state.commands.len() == 1,
+            _ => state.is_enough(),
+        };
         drop(state);
-        if first {
+        if is_enough {
             self.wake.notify_one();
         }
     }

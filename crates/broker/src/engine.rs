@@ -158,9 +158,11 @@ impl Engine {
     fn work(&mut self) -> Result<()> {
         let mut commands = Vec::new();
         let mut again = false;
+        let mut published = 0;
         loop {
             let timeout = self.blocked.is_some().then_some(BLOCKED_POLL);
-            self.commands.drain(&mut commands, !again, timeout);
+            let commanded = &self.commands;
+            published = commanded.drain(&mut commands, !again, timeout, published);
             self.open_group();
             for command in commands.drain(..) {
                 self.apply(command)?;
