@@ -13,11 +13,11 @@ use tokio::sync::{Semaphore, oneshot};
 /// Messages, and bytes, that are a group worth a sync of its own: no more are waited for.
 const GROUP_MESSAGES: usize = 512;
 const GROUP_BYTES: usize = 1 << 20;
-/// Fewer messages are not waited for: a publisher that waits for each confirm waits for nothing
-/// else.
-const GROUP_MESSAGES_MIN: usize = 8;
+/// Fewer messages are not waited for: at such rates a sync each is soon done, and waiting would
+/// show.
+const GROUP_MESSAGES_MIN: usize = 64;
 /// Longest wait for a group to gather, and the part of it in which something has to come.
-const GATHER_MAX: Duration = Duration::from_millis(5);
+const GATHER_MAX: Duration = Duration::from_millis(10);
 const GATHER_STEP: Duration = Duration::from_micros(500);
 
 /// What the engine is asked to do.
@@ -202,7 +202,7 @@ impl Commands {
         while !state.is_enough() && start.elapsed() < GATHER_MAX {
             let before = state.messages;
             let late = self.wake.wait_for(state, GATHER_STEP).timed_out();
-            if late && state.messages - before <= wanted / 32 {
+            if late && state.messages - before <= wanted / 128 {
                 break;
             }
         }
