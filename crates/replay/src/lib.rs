@@ -8,7 +8,7 @@
 //!
 //! - [`request`] — [`Request`]: what to replay and how fast; which types are commands
 //! - [`replay`] — [`Replay`]: plan, run
-//! - [`target`] — [`Target`]: file, stream of bytes, private exchange, consumer in this process
+//! - [`targets`] — [`Target`]: file, stream of bytes, private exchange, consumer in this process
 //! - [`register`] — [`Register`]: the replays of a bucket; [`KnownReplays`] for the archiver
 //! - [`receipt`] — [`Plan`], [`Progress`], [`Receipt`]
 //!
@@ -21,11 +21,11 @@ pub mod receipt;
 pub mod register;
 pub mod replay;
 pub mod request;
-pub mod target;
+pub mod targets;
 
 pub use annals_core::{Error, ErrorKind, Result};
 pub use receipt::{Plan, Progress, Receipt};
 pub use register::{KnownReplays, Register};
 pub use replay::Replay;
 pub use request::Request;
-pub use target::{Delivered, Target};
+pub use targets::{Delivered, Target};

@@ -7,7 +7,7 @@ use annals_bus::topology::{Destination, bus_exchange};
 use annals_bus::{Binding, Bus, Consumer, MemoryBus, Message, Outcome, Queue, Topology};
 use annals_core::properties::REPLAY_ID;
 use annals_core::{Error, ErrorKind, Event, Properties, Result, binary, json};
-use annals_replay::target::{ExchangeTarget, exchange_name};
+use annals_replay::targets::{ExchangeTarget, exchange_name};
 use annals_replay::{KnownReplays, Receipt, Replay};
 use async_trait::async_trait;
 use refusals::Refusals;

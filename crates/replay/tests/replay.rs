@@ -6,7 +6,7 @@ use annals_archive::reader::EventRef;
 use annals_core::disk::{Access, Disk};
 use annals_core::sim::SimDisk;
 use annals_core::{Error, ErrorKind, Event, Range, Result, frame, json};
-use annals_replay::target::{ConsumerTarget, FileTarget, Format, StreamTarget};
+use annals_replay::targets::{ConsumerTarget, FileTarget, Format, StreamTarget};
 use annals_replay::{Progress, Receipt, Register, Replay, Request, Target};
 use std::num::NonZeroU32;
 use std::ops::ControlFlow;

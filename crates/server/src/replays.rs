@@ -10,7 +10,7 @@ use annals_archive::reader::Archive;
 use annals_broker::Broker;
 use annals_bus::LocalBus;
 use annals_core::{Clock, Disk, Random};
-use annals_replay::target::{ExchangeTarget, FileTarget, exchange_name};
+use annals_replay::targets::{ExchangeTarget, FileTarget, exchange_name};
 use annals_replay::{Plan, Receipt, Replay, Request, Target};
 use serde::{Deserialize, Serialize};
 use std::fmt;

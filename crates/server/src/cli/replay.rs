@@ -10,7 +10,7 @@ use crate::output::{Table, output_failure};
 use crate::replays::{PlanRow, Prepared, ReplayRequest, To};
 use annals_core::system::{SystemClock, SystemDisk, SystemRandom};
 use annals_replay::Receipt;
-use annals_replay::target::{Format, StreamTarget};
+use annals_replay::targets::{Format, StreamTarget};
 use serde_json::json;
 use std::num::NonZeroU32;
 use std::sync::Arc;

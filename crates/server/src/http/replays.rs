@@ -7,7 +7,7 @@ use super::events::NDJSON;
 use super::problem::Problem;
 use crate::platform::Parts;
 use crate::replays::{PlanRow, Prepared, ReplayRequest, To};
-use annals_replay::target::{Format, StreamTarget};
+use annals_replay::targets::{Format, StreamTarget};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
