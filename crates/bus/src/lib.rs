@@ -11,7 +11,7 @@
 //! - [`memory`] — [`MemoryBus`], for tests
 //! - [`local`] (feature `embedded`) — [`LocalBus`], the embedded broker in this process
 //! - [`amqp`] (feature `amqp`) — [`AmqpBus`], RabbitMQ or the embedded broker over TCP
-//! - [`conformance`] (feature `conformance`) — the suite that is the contract
+//! - `conformance` (feature `conformance`) — the suite that is the contract
 //!
 //! What is not promised: order across queues, order after a requeue, exactly-once delivery.
 
@@ -46,7 +46,7 @@ use std::fmt::Debug;
 
 /// A message bus. Small on purpose: what every back-end can do, batch-shaped.
 ///
-/// Implementers pass the [`conformance`] suite; users of events go through [`Publisher`].
+/// Implementers pass the `conformance` suite; users of events go through [`Publisher`].
 #[async_trait]
 pub trait Bus: Debug + Send + Sync + 'static {
     /// Makes exchanges, queues and bindings exist as described. Declaring what exists with the
