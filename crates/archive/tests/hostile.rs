@@ -18,19 +18,38 @@ use prost::Message;
 use std::sync::Arc;
 use support::*;
 
+/// A time within one hour of the archive.
+const NOW_US: i64 = 1_795_251_600_000_000;
+
 fn seal(events: &[Event]) -> Vec<SealedSegment> {
-    let mut batcher = Batcher::new(
+    let mut batcher = batcher();
+    push(&mut batcher, events);
+    batcher
+        .take()
+        .seal(BUS, 1, &mut SegmentWriter::new().unwrap())
+        .unwrap()
+}
+
+fn batcher() -> Batcher {
+    Batcher::new(
         BUS,
         Limits {
             bytes: 1 << 30,
             per_consumer: 0,
         },
-    );
+    )
+}
+
+/// Pushes events until the batch is due; how many went in.
+fn push(batcher: &mut Batcher, events: &[Event]) -> usize {
     let from = ConsumerId {
         consumer: 0,
         generation: 1,
     };
     for (tag, event) in (1..).zip(events) {
+        if batcher.is_due(NOW_US) {
+            return tag as usize - 1;
+        }
         let message = message(event);
         let delivery = Delivery {
             tag,
@@ -40,12 +59,29 @@ fn seal(events: &[Event]) -> Vec<SealedSegment> {
             properties: message.properties,
             body: message.body,
         };
-        batcher.push(from, &delivery, 1_795_251_600_000_000);
+        batcher.push(from, &delivery, NOW_US);
     }
-    batcher
-        .take()
-        .seal(BUS, 1, &mut SegmentWriter::new().unwrap())
-        .unwrap()
+    events.len()
+}
+
+#[test]
+fn a_flood_of_types_fills_a_batch_whose_ledger_entry_can_be_read() {
+    let name = |n| format!("{}{n:06}.T", "p".repeat(240));
+    let long = "s".repeat(1024);
+    let events: Vec<Event> = (0..5_000)
+        .map(|n| EventBuilder::new(name(n), &long, "1").unwrap())
+        .map(|e| e.attribute("producerid", "d".repeat(20_000)).unwrap())
+        .map(|e| e.attribute("producerseq", "1").unwrap().build().unwrap())
+        .collect();
+    let mut batcher = batcher();
+    let taken = push(&mut batcher, &events);
+    assert_eq!(taken, 4096, "one segment each");
+    let sealed = seal(&events[..taken]);
+    let described = sealed
+        .iter()
+        .map(|s| s.segment.encoded_len())
+        .sum::<usize>();
+    assert!(described < 8 << 20, "{described} bytes in the entry");
 }
 
 #[tokio::test]

@@ -13,19 +13,21 @@ use tokio::sync::{Semaphore, oneshot};
 /// Messages, and bytes, that are a group worth a sync of its own: no more are waited for.
 const GROUP_MESSAGES: usize = 512;
 const GROUP_BYTES: usize = 1 << 20;
-/// Fewer messages are not waited for: at such rates a sync each is soon done, and waiting would
-/// show.
-const GROUP_MESSAGES_MIN: usize = 64;
-/// Longest wait for a group to gather, and the part of it in which something has to come.
+/// Fewer messages are not waited for.
+const GROUP_MESSAGES_MIN: usize = 8;
+/// Longest wait for a group to gather.
 const GATHER_MAX: Duration = Duration::from_millis(10);
+/// It ends sooner when in one step of it no more than so many messages come: at such rates, below
+/// 8,000 a second, a sync of their own costs little, and waiting would show.
 const GATHER_STEP: Duration = Duration::from_micros(500);
+const GATHER_STEP_MESSAGES: usize = 3;
 
 /// What the engine is asked to do.
 #[derive(Debug)]
 pub(crate) enum Command {
     Open {
         session: u64,
-        outbox: Arc<Outbox>,
+        outbox: Opening,
     },
     Gone {
         session: u64,
@@ -52,6 +54,29 @@ pub(crate) enum Command {
     Close {
         reply: Option<oneshot::Sender<()>>,
     },
+}
+
+/// The outbox of a session to be opened; ended if the engine never opens it, so that nobody waits
+/// for events that cannot come.
+#[derive(Debug)]
+pub(crate) struct Opening(Option<Arc<Outbox>>);
+
+impl Opening {
+    pub(crate) fn new(outbox: Arc<Outbox>) -> Self {
+        Self(Some(outbox))
+    }
+
+    pub(crate) fn take(mut self) -> Arc<Outbox> {
+        self.0.take().expect("taken once: it is taken by value")
+    }
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        if let Some(outbox) = self.0.take() {
+            outbox.end(Some(Refusal::closed()));
+        }
+    }
 }
 
 pub(crate) type Reply = oneshot::Sender<Result<Answer, Refusal>>;
@@ -202,7 +227,7 @@ impl Commands {
         while !state.is_enough() && start.elapsed() < GATHER_MAX {
             let before = state.messages;
             let late = self.wake.wait_for(state, GATHER_STEP).timed_out();
-            if late && state.messages - before <= wanted / 128 {
+            if late && state.messages - before <= GATHER_STEP_MESSAGES {
                 break;
             }
         }

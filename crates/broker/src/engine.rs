@@ -215,7 +215,7 @@ impl Engine {
             }
             Command::Open { session, outbox } => {
                 self.state.open_session(session);
-                self.outboxes.insert(session, outbox);
+                self.outboxes.insert(session, outbox.take());
                 Ok(())
             }
             Command::Gone { session } => {
@@ -411,7 +411,7 @@ impl Engine {
             // A client that is gone hears nothing.
             let _ = reply.send(answer);
         }
-        self.send_events()?;
+        let again = self.send_events()? || again;
         let again = self.keep_up()? || again;
         self.publish_stats();
         Ok(again)
@@ -437,7 +437,8 @@ impl Engine {
         failure.map_or(Ok(()), Err)
     }
 
-    fn send_events(&mut self) -> Result<()> {
+    /// Hands out what there is to tell; whether a session was closed, which leaves more to do.
+    fn send_events(&mut self) -> Result<bool> {
         let mut over = Vec::new();
         let outboxes = &self.outboxes;
         self.state.take_events(|session, events, taken| {
@@ -447,6 +448,7 @@ impl Engine {
                 over.push(session);
             }
         });
+        let closed = !over.is_empty();
         for session in over {
             if let Some(outbox) = self.outboxes.remove(&session) {
                 let refusal = Refusal::new(320, "the client does not take its events");
@@ -455,7 +457,7 @@ impl Engine {
             self.state.close_session(session);
             self.append_topology()?;
         }
-        Ok(())
+        Ok(closed)
     }
 
     fn close(&mut self) -> Result<()> {

@@ -37,7 +37,7 @@ pub use session::{
 pub use stats::Stats;
 
 use annals_core::{Clock, Disk, Error, ErrorKind, Random, Result};
-use command::{Command, Commands};
+use command::{Command, Commands, Opening};
 use engine::Engine;
 use log::LogReader;
 use outbox::Outbox;
@@ -128,7 +128,7 @@ impl Broker {
         let outbox = Arc::new(Outbox::new(self.running.returned_bytes_max));
         commands.send_now(Command::Open {
             session: id,
-            outbox: Arc::clone(&outbox),
+            outbox: Opening::new(Arc::clone(&outbox)),
         });
         let session = Session {
             id,

@@ -382,6 +382,10 @@ async fn a_failed_sync_is_the_end() {
     let event = first.event().await;
     assert!(matches!(event, Some(SessionEvent::Closed(_))), "{event:?}");
     assert!(broker.ended().await.is_some());
+    // A session opened now is told so too, and does not wait for ever.
+    let (_late, mut events) = broker.session();
+    let told = events.next().await.expect("one event");
+    assert!(matches!(told[..], [SessionEvent::Closed(_)]), "{told:?}");
     assert!(broker.close().await.is_err());
     drop((first, broker));
     let again = open(&disk);

@@ -15,6 +15,8 @@ use std::collections::{BTreeMap, HashMap};
 
 /// Most records of a batch: ordinals are 32 bits.
 const RECORDS_MAX: u32 = 1 << 24;
+/// Most types of a batch: each is described in the ledger entry, which has a bound of its own.
+const TYPES_MAX: usize = 4096;
 /// What a record takes in memory beside its bytes: two hashes, and their share of growth.
 const RECORD_OVERHEAD_BYTES: usize = 32;
 /// Stands for the undecodable bodies among the types, none of which has a control character.
@@ -123,8 +125,10 @@ impl Batcher {
         covered.up_to = tag;
         covered.count += 1;
         let waits = self.limits.per_consumer != 0 && covered.count >= self.limits.per_consumer;
-        self.full =
-            waits || self.open.bytes >= self.limits.bytes || self.open.records >= RECORDS_MAX;
+        self.full = waits
+            || self.open.bytes >= self.limits.bytes
+            || self.open.records >= RECORDS_MAX
+            || self.open.types.len() >= TYPES_MAX;
     }
 }
 

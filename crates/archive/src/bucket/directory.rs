@@ -165,8 +165,8 @@ impl Bucket for DirectoryBucket {
 
 impl Inner {
     fn create(&self, path: &Path, bytes: &[u8]) -> Result<Created> {
-        let temporary = self.write_temporary(bytes)?;
         self.make_parents(path)?;
+        let temporary = self.write_temporary(bytes)?;
         let linked = self.disk.hard_link(&temporary, path);
         // Failing to remove it costs space until the next start, nothing else.
         let _ = self.disk.remove(&temporary);
@@ -181,8 +181,8 @@ impl Inner {
     }
 
     fn put(&self, path: &Path, bytes: &[u8]) -> Result<()> {
-        let temporary = self.write_temporary(bytes)?;
         self.make_parents(path)?;
+        let temporary = self.write_temporary(bytes)?;
         if let Err(e) = self.disk.rename(&temporary, path) {
             let _ = self.disk.remove(&temporary);
             return Err(at(path, e));

@@ -114,12 +114,17 @@ struct Intervals {
     given_up: bool,
 }
 
+/// Longest producer id that is stated, in bytes.
+const PRODUCER_BYTES_MAX: usize = 255;
 /// Open intervals kept before they are merged at the end: arrival mixes producers and consumers.
 const OPEN_MAX: usize = 4 * PRODUCER_INTERVALS_MAX;
 
 impl Intervals {
     fn push(&mut self, producer: &str, seq: u64) {
-        if self.given_up {
+        if self.given_up || producer.len() > PRODUCER_BYTES_MAX {
+            // A name as long as this is no producer of ours, and would swell the ledger.
+            self.given_up = true;
+            self.found = Vec::new();
             return;
         }
         let next = |i: &&mut ProducerInterval| i.last.checked_add(1) == Some(seq);

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
@@ -35,6 +36,9 @@ pub(super) struct Consuming {
 #[derive(Debug, Default)]
 struct Mailboxes {
     by_channel: Mutex<HashMap<u16, Arc<Mailbox>>>,
+    /// The channel opened last. Numbers go round, so that what was under way to a closed channel
+    /// never meets a new one.
+    last: AtomicU16,
 }
 
 #[derive(Debug, Default)]
@@ -174,8 +178,9 @@ impl Consumer for LocalConsumer {
     }
 
     async fn cancel(mut self: Box<Self>) -> Result<()> {
-        self.cancelled = true;
         self.consuming.close_channel(self.channel).await;
+        // Only now: a call that is dropped half-way is done by `drop`.
+        self.cancelled = true;
         Ok(())
     }
 }
@@ -194,13 +199,16 @@ impl Mailboxes {
     /// A channel number nobody has, and its mailbox.
     fn open(&self) -> Result<(u16, Arc<Mailbox>)> {
         let mut by_channel = self.by_channel.lock();
-        let free = (1..=u16::MAX).find(|channel| !by_channel.contains_key(channel));
+        let last = self.last.load(Ordering::Relaxed);
+        let round = (last..u16::MAX).map(|n| n + 1).chain(1..=last);
+        let free = round.into_iter().find(|n| !by_channel.contains_key(n));
         let Some(channel) = free else {
             let text = "the bus has 65,535 consumers";
             return Err(Error::new(ErrorKind::Unavailable, text));
         };
         let mailbox = Arc::new(Mailbox::default());
         by_channel.insert(channel, mailbox.clone());
+        self.last.store(channel, Ordering::Relaxed);
         Ok((channel, mailbox))
     }
 

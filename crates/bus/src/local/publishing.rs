@@ -89,14 +89,18 @@ impl Publishing {
     ) -> Result<(u64, oneshot::Receiver<Answer>), Error> {
         let mut last = self.last.lock().await;
         let session = self.session.get()?;
-        if self.waiting.lock().channel_lost {
-            session.close_channel(CHANNEL).await;
-            self.waiting.lock().channel_lost = false;
-            *last = 0;
-        }
-        let first = *last + 1;
-        let (answer, answered) = oneshot::channel();
-        self.waiting.lock().push(first, batch.len(), answer)?;
+        let (first, answered) = loop {
+            if self.waiting.lock().channel_lost {
+                session.close_channel(CHANNEL).await;
+                self.waiting.lock().channel_lost = false;
+                *last = 0;
+            }
+            let first = *last + 1;
+            // The channel may be lost in between: then the numbers begin anew.
+            if let Some(answered) = self.waiting.lock().push(first, batch.len())? {
+                break (first, answered);
+            }
+        };
         let handing = HandingOver {
             waiting: &self.waiting,
             last: &mut last,
@@ -129,15 +133,19 @@ impl Drop for HandingOver<'_> {
 }
 
 impl Waiting {
+    /// Notes a call; `None` if the channel is lost.
     fn push(
         &mut self,
         first: u64,
         count: usize,
-        answer: oneshot::Sender<Answer>,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<oneshot::Receiver<Answer>>, Error> {
         if self.ended {
             return Err(Error::new(ErrorKind::Closed, "the broker has ended"));
         }
+        if self.channel_lost {
+            return Ok(None);
+        }
+        let (answer, answered) = oneshot::channel();
         self.calls.push_back(Call {
             first,
             last: first + count as u64 - 1,
@@ -145,7 +153,7 @@ impl Waiting {
             channel_lost: false,
             answer,
         });
-        Ok(())
+        Ok(Some(answered))
     }
 
     /// The newest call, if it starts at `first`, was sent up to `last` only.

@@ -35,8 +35,9 @@ use tokio_util::task::TaskTracker;
 /// The bus that a platform serves.
 pub const BUS: &str = "main";
 
-/// Longest event taken over HTTP or from a file, in bytes; AMQP clients have the broker's bound.
-pub const EVENT_BYTES_MAX: usize = 16 << 20;
+/// Longest event taken over HTTP or from a file, in bytes: the broker's bound on a message, less
+/// what its properties may take. AMQP clients have the broker's bound.
+pub const EVENT_BYTES_MAX: usize = (16 << 20) - (128 << 10);
 
 /// How long requests under way may take to end once the platform stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
