@@ -76,7 +76,12 @@ impl<R: AsyncRead + Unpin> Connection<R> {
                 Err(Stop::Fault(fault)) if fault.is_soft() && number > 0 => {
                     self.close_channel(number, &fault).await;
                 }
-                done => done?,
+                Ok(()) => {}
+                Err(stop) => {
+                    // What came before it counts: acks and a close often share a packet.
+                    self.flush().await;
+                    return Err(stop);
+                }
             }
         }
         self.flush().await;

@@ -187,7 +187,7 @@ async fn a_real_disk_that_is_full_refuses_publishes_until_there_is_room_and_lose
     until(&connection, false).await;
     let more = publish_until_refused(&channel, 100_000).await;
     // How much depends on when segments are prepared; some of it always comes.
-    assert!(more.len() > full / 10, "{} after acks", more.len());
+    assert!(!more.is_empty(), "nothing after {} acks", acked.len());
     expected.extend(more);
     until(&connection, true).await;
 
