@@ -345,6 +345,32 @@ async fn bytes_of_messages_that_never_end_are_bounded() {
 }
 
 #[tokio::test]
+async fn what_comes_before_a_close_in_one_packet_counts() {
+    let server = Server::start().await;
+    let mut peer = Peer::with_channel(server.address).await;
+    peer.queue(1, declare("q")).await;
+    peer.next().await.expect("queue.declare-ok");
+    let mut packet = peer::publish(1, "", "q", false, b"last words");
+    let close = connection::AMQPMethod::Close(connection::Close {
+        reply_code: 200,
+        reply_text: "".into(),
+        class_id: 0,
+        method_id: 0,
+    });
+    packet.extend(method(0, AMQPClass::Connection(close)));
+    peer.send(&packet).await;
+    peer.next().await.expect("connection.close-ok");
+    let mut other = Peer::with_channel(server.address).await;
+    other.queue(1, declare("q")).await;
+    let Some(AMQPFrame::Method(1, AMQPClass::Queue(queue::AMQPMethod::DeclareOk(ok)))) =
+        other.next().await
+    else {
+        panic!("no queue.declare-ok");
+    };
+    assert_eq!(ok.message_count, 1);
+}
+
+#[tokio::test]
 async fn a_consumer_tag_is_used_once_per_channel() {
     let server = Server::start().await;
     let mut peer = Peer::with_channel(server.address).await;
