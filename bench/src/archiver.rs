@@ -1,7 +1,7 @@
 //! From the archive queue to the ledger, through `LocalBus`, against a bare zstd-1 loop.
 
 use crate::generate::Generator;
-use crate::local::{messages, open_broker, publish_all};
+use crate::local::{messages, open_prepared, publish_all};
 use crate::measure::{self, Pair, Run};
 use crate::{bare, runtime, scratch_dir};
 use annals_archive::archiver::{Archiver, Config, NothingKnown};
@@ -55,7 +55,7 @@ pub(crate) fn run() -> Result<()> {
 fn ours(events: &[Event]) -> Result<Run> {
     let dir = scratch_dir()?;
     let runtime = runtime()?;
-    let (broker, bus) = runtime.block_on(open_broker(&dir.path().join("broker")))?;
+    let (broker, bus) = runtime.block_on(open_prepared(&dir.path().join("broker")))?;
     runtime.block_on(publish_all(&bus, messages(events)?, 8_192))?;
     let bucket: Arc<dyn Bucket> = Arc::new(DirectoryBucket::open(
         Arc::new(SystemDisk),

@@ -1,16 +1,16 @@
 //! Durable publish through one lapin connection, against RabbitMQ's quorum queue in the same run.
 
-use crate::local::open_broker;
+use crate::local::{open_broker, wait_for_bytes};
 use crate::measure::{self, Pair, Run};
 use crate::{runtime, scratch_dir};
-use annals_broker::amqp;
+use annals_broker::{Config, amqp};
 use anyhow::{Context, Result, ensure};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use lapin::options::{
     BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions, QueueDeleteOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Connection, ConnectionProperties};
-use std::collections::VecDeque;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -30,31 +30,37 @@ pub(crate) fn run() -> Result<()> {
         .and_then(|pid| pid.trim().parse().ok())
         .filter(|pid| measure::cpu_of(*pid).is_ok());
     let mut fsyncs = 0.0;
+    let (mut client, mut client_of_peer) = (Vec::new(), Vec::new());
     let mut ours = || {
-        let (run, per_thousand) = ours()?;
+        let (runs, per_thousand) = ours()?;
         fsyncs = per_thousand;
-        Ok(run)
+        client.push(runs.client);
+        Ok(runs.broker)
     };
     let pair = match rabbitmq {
         Some(pid) => Pair::interleave(ROUNDS, ours, || {
-            publish_beside(pid, RABBITMQ_URI.to_owned())
+            let runs = publish_beside(pid, RABBITMQ_URI)?;
+            client_of_peer.push(runs.client);
+            Ok(runs.broker)
         })?,
         None => Pair {
             ours: (0..ROUNDS).map(|_| ours()).collect::<Result<_>>()?,
             bare: vec![],
         },
     };
-    println!("| | k ev/s | broker us CPU |");
-    println!("|---|---|---|");
+    println!("| | k ev/s | broker us CPU | client us CPU |");
+    println!("|---|---|---|---|");
     println!(
-        "| annals | {} | {} |",
+        "| annals | {} | {} | {} |",
         measure::rates(&pair.ours),
-        measure::cpus(&pair.ours)
+        measure::cpus(&pair.ours),
+        measure::cpus(&client)
     );
     println!(
-        "| RabbitMQ, quorum queue | {} | {} |",
+        "| RabbitMQ, quorum queue | {} | {} | {} |",
         measure::rates(&pair.bare),
-        measure::cpus(&pair.bare)
+        measure::cpus(&pair.bare),
+        measure::cpus(&client_of_peer)
     );
     match rabbitmq {
         Some(_) => println!(
@@ -72,7 +78,7 @@ pub(crate) fn run() -> Result<()> {
 /// A broker and its TCP front on a directory, until standard input ends; prints the port first
 /// and the number of syncs last.
 pub(crate) async fn serve(dir: &Path) -> Result<()> {
-    let (broker, bus) = open_broker(dir).await?;
+    let (broker, bus) = open_broker(Config::new(dir)).await?;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     println!("{}", listener.local_addr()?.port());
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -136,17 +142,35 @@ impl Served {
     }
 }
 
-fn ours() -> Result<(Run, f64)> {
-    let dir = scratch_dir()?;
-    let served = Served::start(&dir.path().join("broker"))?;
-    let uri = format!("amqp://guest:guest@127.0.0.1:{}/%2f", served.port);
-    let run = publish_beside(served.pid(), uri)?;
-    Ok((run, served.stop()? as f64 * 1000.0 / EVENTS as f64))
+/// One round, with the CPU of either side.
+struct Runs {
+    broker: Run,
+    client: Run,
 }
 
-fn publish_beside(pid: u32, uri: String) -> Result<Run> {
+fn ours() -> Result<(Runs, f64)> {
+    let dir = scratch_dir()?;
+    let dir = dir.path().join("broker");
+    let served = Served::start(&dir)?;
+    let log = Config::new(&dir).log;
+    // The segment in use and its spares: preparing them is not part of what is measured.
+    let segments = u64::from(1 + log.spare_segments);
+    wait_for_bytes(&dir, segments * u64::from(log.segment_bytes))?;
+    let uri = format!("amqp://guest:guest@127.0.0.1:{}/%2f", served.port);
+    let runs = publish_beside(served.pid(), &uri)?;
+    Ok((runs, served.stop()? as f64 * 1000.0 / EVENTS as f64))
+}
+
+fn publish_beside(pid: u32, uri: &str) -> Result<Runs> {
     let runtime = runtime()?;
-    measure::run_beside(pid, || runtime.block_on(publish(&uri)))
+    let mut client = None;
+    let broker = measure::run_beside(pid, || {
+        let run = measure::run(|| runtime.block_on(publish(uri)))?;
+        client = Some(run);
+        Ok(run.events)
+    })?;
+    let client = client.context("it has run")?;
+    Ok(Runs { broker, client })
 }
 
 async fn publish(uri: &str) -> Result<u64> {
@@ -169,9 +193,8 @@ async fn publish(uri: &str) -> Result<u64> {
         .await?;
     let body = [b'x'; BODY_BYTES];
     let properties = BasicProperties::default().with_delivery_mode(2);
-    let mut in_flight = VecDeque::with_capacity(IN_FLIGHT);
-    let mut confirmed = 0u64;
-    for _ in 0..EVENTS {
+    // Awaiting each publish before the next would wait for the client's own thread every time.
+    let publish = async |_| -> Result<bool> {
         let options = BasicPublishOptions::default();
         let published = channel.basic_publish(
             "".into(),
@@ -180,15 +203,12 @@ async fn publish(uri: &str) -> Result<u64> {
             &body,
             properties.clone(),
         );
-        in_flight.push_back(published.await?);
-        if in_flight.len() == IN_FLIGHT {
-            let oldest = in_flight.pop_front().context("the window is not empty")?;
-            confirmed += u64::from(oldest.await?.is_ack());
-        }
-    }
-    for confirm in in_flight {
-        confirmed += u64::from(confirm.await?.is_ack());
-    }
+        Ok(published.await?.await?.is_ack())
+    };
+    let confirms = stream::iter(0..EVENTS).map(publish).buffered(IN_FLIGHT);
+    let confirmed = confirms
+        .try_fold(0, async |sum, is_ack| Ok(sum + u64::from(is_ack)))
+        .await?;
     ensure!(
         confirmed == EVENTS,
         "{confirmed} of {EVENTS} were confirmed"

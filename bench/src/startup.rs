@@ -5,6 +5,7 @@ use crate::generate::Generator;
 use crate::local::{messages, open_broker, publish_all};
 use crate::measure;
 use crate::{runtime, scratch_dir};
+use annals_broker::Config;
 use annals_core::Event;
 use anyhow::Result;
 use std::time::Instant;
@@ -44,7 +45,7 @@ pub(crate) fn run() -> Result<()> {
 
 fn fill(dir: &std::path::Path) -> Result<()> {
     let runtime = runtime()?;
-    let (broker, bus) = runtime.block_on(open_broker(dir))?;
+    let (broker, bus) = runtime.block_on(open_broker(Config::new(dir)))?;
     let mut generator = Generator::new(4);
     for _ in 0..MESSAGES / AT_A_TIME {
         let events: Vec<Event> = (0..AT_A_TIME).map(|_| generator.next()).collect();
