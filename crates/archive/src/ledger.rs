@@ -58,12 +58,27 @@ pub struct Entry {
     pub entry: LedgerEntry,
 }
 
-/// The ledger of one bus. Cheap to clone; clones share the head.
-#[derive(Debug, Clone)]
+/// The ledger of one bus. Cheap to clone.
+///
+/// A clone starts at the same head and has one of its own from then on: a writer whose try was
+/// answered with an error finds out what became of it by trying the same number again, and so
+/// nobody else may move its head past that number. What others append shows after
+/// [`Ledger::refresh`].
+#[derive(Debug)]
 pub struct Ledger {
     bucket: Arc<dyn Bucket>,
     bus: Arc<str>,
-    head: Arc<Mutex<Head>>,
+    head: Mutex<Head>,
+}
+
+impl Clone for Ledger {
+    fn clone(&self) -> Self {
+        Self {
+            bucket: Arc::clone(&self.bucket),
+            bus: Arc::clone(&self.bus),
+            head: Mutex::new(*self.head.lock()),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -78,11 +93,10 @@ impl Ledger {
     /// Takes a number of requests that grows with the logarithm of its length. An entry missing
     /// before the head is [`ErrorKind::Corrupt`]: writing into the hole would change history.
     pub async fn open(bucket: Arc<dyn Bucket>, bus: &str) -> Result<Self> {
-        let head = Arc::default();
         let ledger = Self {
             bucket,
             bus: bus.into(),
-            head,
+            head: Mutex::default(),
         };
         ledger.refresh().await?;
         Ok(ledger)
@@ -157,8 +171,9 @@ impl Ledger {
     /// Registers segments by the next entry; durable when it returns. They must be so before.
     ///
     /// Where another writer was first, chains behind it. After an error, nobody knows whether the
-    /// entry was made: append the same again *with the same ledger*, which finds out, or leave it
-    /// to redelivery.
+    /// entry was made: append the same again *with the same ledger, not refreshed meanwhile*, which
+    /// finds out, or leave it to redelivery. The head moves past a number only once what lies there
+    /// was read and is not this entry.
     pub async fn append(
         &self,
         segments: Vec<wire::Segment>,
@@ -181,7 +196,8 @@ impl Ledger {
             let name = layout::ledger_name(&self.bus, position.0);
             let ours = match self.bucket.create(&name, file.clone()).await? {
                 Created::Created => true,
-                // Ours all the same if an earlier try was answered with an error.
+                // Ours all the same if an earlier try was answered with an error: made from the
+                // same head, it was these very bytes.
                 Created::AlreadyExists => self.bucket.get(&name).await? == file,
             };
             if ours {

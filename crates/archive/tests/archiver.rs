@@ -45,7 +45,10 @@ impl Rig {
     }
 
     async fn start(&self) -> Archiver {
-        let ledger = Ledger::open(Arc::clone(&self.bucket), BUS).await.unwrap();
+        self.start_on(Ledger::open(Arc::clone(&self.bucket), BUS).await.unwrap())
+    }
+
+    fn start_on(&self, ledger: Ledger) -> Archiver {
         let bus: Arc<dyn Bus> = Arc::new(self.bus.connect());
         let (known, clock) = (Arc::clone(&self.known), Arc::clone(&self.clock));
         Archiver::start(bus, ledger, known, clock, self.config.clone()).unwrap()
@@ -286,6 +289,28 @@ async fn errors_before_and_after_the_effect_leave_each_event_once() {
             }
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_entry_made_but_answered_with_an_error_is_registered_once_though_others_look_ahead() {
+    let faults = vec![("ledger/", Fault::After); 3];
+    let faulty = FaultyBucket::new(Arc::new(StoreBucket::memory()), faults);
+    let rig = Rig::with(Arc::clone(&faulty) as Arc<dyn Bucket>).await;
+    let ledger = Ledger::open(Arc::clone(&rig.bucket), BUS).await.unwrap();
+    let others = ledger.clone();
+    let archiver = rig.start_on(ledger);
+    rig.publish(0..20).await;
+    for left in [2, 1, 0] {
+        while faulty.faults.lock().len() > left {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(others.refresh().await.unwrap(), Position(1));
+        assert_eq!(depth(&rig.bus), (0, 20), "nobody knows yet");
+    }
+    rig.until_depth((0, 0)).await;
+    archiver.stop().await.unwrap();
+    assert_eq!(ids(&rig.read().await), expected_ids(0..20));
+    assert_eq!(others.refresh().await.unwrap(), Position(1));
 }
 
 #[tokio::test(start_paused = true)]

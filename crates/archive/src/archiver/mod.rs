@@ -150,7 +150,8 @@ pub struct Archiver {
 }
 
 impl Archiver {
-    /// Starts to archive a bus's queue, which must exist, into a ledger.
+    /// Starts to archive a bus's queue, which must exist, into a ledger. Its head is the
+    /// archiver's alone: clones see what it appends by [`Ledger::refresh`].
     pub fn start(
         bus: Arc<dyn Bus>,
         ledger: Ledger,

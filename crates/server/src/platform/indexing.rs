@@ -28,6 +28,8 @@ pub(super) async fn run(
 }
 
 async fn catch_up(ledger: &Ledger, index: &mut Option<Index>) -> Result<()> {
+    // The archiver's head is its own: this one moves when it looks.
+    ledger.refresh().await?;
     let progress = match index {
         Some(index) => index.catch_up(ledger).await?,
         None => {
