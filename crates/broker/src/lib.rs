@@ -34,7 +34,7 @@ pub use session::{
     BindingSpec, ConsumeSpec, Delivered, Destination, ExchangeKind, ExchangeSpec, Message, Publish,
     QueueInfo, QueueSpec, Refusal, Session, SessionEvent, SessionEvents, Settle, Settlement,
 };
-pub use stats::Stats;
+pub use stats::{Stats, Unreadable};
 
 use annals_core::{Clock, Disk, Error, ErrorKind, Random, Result};
 use command::{Command, Commands, Opening};
@@ -61,6 +61,7 @@ struct Running {
     reader: LogReader,
     recovery: Recovery,
     stats: Arc<StatsBoard>,
+    unreadable: Unreadable,
     failed: watch::Receiver<Option<String>>,
     sessions: AtomicU64,
     returned_bytes_max: usize,
@@ -113,6 +114,7 @@ impl Broker {
                 reader,
                 recovery,
                 stats,
+                unreadable: Unreadable::default(),
                 failed,
                 sessions: AtomicU64::new(1),
                 returned_bytes_max,
@@ -150,7 +152,15 @@ impl Broker {
 
     /// Counters and gauges, as of the last commit.
     pub fn stats(&self) -> Stats {
-        self.running.stats.get()
+        Stats {
+            unreadable: self.running.unreadable.get(),
+            ..self.running.stats.get()
+        }
+    }
+
+    /// Where readers of messages count those they cannot read.
+    pub fn unreadable(&self) -> Unreadable {
+        self.running.unreadable.clone()
     }
 
     /// Why the engine stopped, if it failed.

@@ -64,8 +64,18 @@ impl Delivered {
         parse(&reader.read(self.lsn)?, &mut Names::default())
     }
 
-    /// Reads several messages, in order.
+    /// Reads several messages, in order. One that cannot be read fails all.
     pub fn load_all(deliveries: &[Delivered], reader: &LogReader) -> Result<Vec<Message>> {
+        Self::load_each(deliveries, reader).into_iter().collect()
+    }
+
+    /// Reads several messages, in order, each for itself. [`ErrorKind::Corrupt`] stays so;
+    /// [`ErrorKind::NotFound`] may be a message that was moved since it was delivered, which comes
+    /// again from its new place once it is requeued.
+    ///
+    /// [`ErrorKind::Corrupt`]: annals_core::ErrorKind::Corrupt
+    /// [`ErrorKind::NotFound`]: annals_core::ErrorKind::NotFound
+    pub fn load_each(deliveries: &[Delivered], reader: &LogReader) -> Vec<Result<Message>> {
         let mut names = Names::default();
         let positions: Vec<Lsn> = deliveries.iter().map(|delivered| delivered.lsn).collect();
         if !positions.is_sorted() {
@@ -78,6 +88,11 @@ impl Delivered {
         payloads
             .map(|payload| parse(&payload?, &mut names))
             .collect()
+    }
+
+    /// Where its message lies in the log.
+    pub fn position(&self) -> Lsn {
+        self.lsn
     }
 }
 

@@ -1,5 +1,8 @@
 //! [`Stats`]: what the broker counts.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 /// Counters and gauges of a broker since it was opened.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stats {
@@ -38,6 +41,29 @@ pub struct Stats {
     pub sessions: u64,
     /// Whether publishes are refused now for lack of disk.
     pub blocked: bool,
+    /// Messages whose bytes cannot be read, with consumers in this process that set them aside:
+    /// unsettled, in their queues. Not zero: damage.
+    pub unreadable: u64,
+}
+
+/// What [`Stats::unreadable`] counts, for who reads messages.
+#[derive(Debug, Clone, Default)]
+pub struct Unreadable(Arc<AtomicU64>);
+
+impl Unreadable {
+    /// So many were set aside.
+    pub fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// So many of them are back in their queues.
+    pub fn sub(&self, count: u64) {
+        self.0.fetch_sub(count, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// The stats as the engine leaves them for readers, once a group.

@@ -21,6 +21,21 @@ impl Unsettled {
         self.settled_up_to + self.open.len() as u64
     }
 
+    /// Notes a delivery that is not handed on and so is never settled; returns its tag.
+    #[cfg(feature = "embedded")]
+    pub(crate) fn leave_out(&mut self) -> u64 {
+        let tag = self.push();
+        self.close(self.open.len() - 1);
+        tag
+    }
+
+    /// The unsettled tags up to one.
+    #[cfg(feature = "embedded")]
+    pub(crate) fn up_to(&self, tag: u64) -> impl Iterator<Item = u64> {
+        let all = (self.settled_up_to + 1..=tag).zip(&self.open);
+        all.filter(|(_, open)| **open).map(|(tag, _)| tag)
+    }
+
     /// Refuses a tag that is not unsettled.
     #[cfg(any(feature = "embedded", feature = "amqp"))]
     pub(crate) fn check(&self, tags: Tags) -> Result<()> {
@@ -30,18 +45,22 @@ impl Unsettled {
     /// Notes a settlement; refuses a tag that is not unsettled.
     pub(crate) fn settle(&mut self, tags: Tags) -> Result<()> {
         let place = self.place(tags)?;
-        match tags {
-            Tags::One(_) => self.open[place] = false,
-            Tags::UpTo(_) => {
-                self.open.drain(..=place);
-                self.settled_up_to += place as u64 + 1;
-            }
+        if let Tags::UpTo(_) = tags {
+            self.open.drain(..place);
+            self.settled_up_to += place as u64;
+            self.close(0);
+        } else {
+            self.close(place);
         }
+        Ok(())
+    }
+
+    fn close(&mut self, place: usize) {
+        self.open[place] = false;
         while self.open.front() == Some(&false) {
             self.open.pop_front();
             self.settled_up_to += 1;
         }
-        Ok(())
     }
 
     fn place(&self, tags: Tags) -> Result<usize> {
@@ -73,5 +92,23 @@ mod tests {
         assert!(unsettled.settle(Tags::One(u64::MAX)).is_err());
         unsettled.settle(Tags::UpTo(5)).unwrap();
         assert_eq!(unsettled.push(), 6);
+    }
+
+    #[cfg(feature = "embedded")]
+    #[test]
+    fn a_tag_left_out_is_never_settled_nor_in_the_way() {
+        let mut unsettled = Unsettled::default();
+        assert_eq!((unsettled.leave_out(), unsettled.push()), (1, 2));
+        assert_eq!((unsettled.push(), unsettled.leave_out()), (3, 4));
+        assert_eq!((unsettled.push(), unsettled.leave_out()), (5, 6));
+        for left_out in [1, 4, 6] {
+            assert!(unsettled.settle(Tags::One(left_out)).is_err());
+            assert!(unsettled.settle(Tags::UpTo(left_out)).is_err());
+        }
+        assert!(unsettled.up_to(3).eq([2, 3]));
+        unsettled.settle(Tags::UpTo(3)).unwrap();
+        assert!(unsettled.up_to(5).eq([5]));
+        unsettled.settle(Tags::One(5)).unwrap();
+        assert_eq!((unsettled.settled_up_to, unsettled.push()), (6, 7));
     }
 }

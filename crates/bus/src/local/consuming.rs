@@ -3,18 +3,22 @@
 //! A mailbox holds tags and places in the log, not messages: those are read as the consumer takes
 //! them. The broker bounds it by the consumer's prefetch, or by its own bound on unsettled
 //! deliveries.
+//!
+//! A message that cannot be read is set aside: named in the log, counted in
+//! [`annals_broker::Stats::unreadable`], neither handed on nor settled. It holds up nothing, and
+//! is ready again in its queue when the consumer ends.
 
 use super::{SessionSlot, refused};
 use crate::tags::Unsettled;
 use crate::{Consumer, Delivery, Error, ErrorKind, Result, Settle, Tags};
 use annals_broker::log::LogReader;
 use annals_broker::{
-    Broker, ConsumeSpec, Delivered, Message, SessionEvent, SessionEvents, Settlement,
+    Broker, ConsumeSpec, Delivered, Message, SessionEvent, SessionEvents, Settlement, Unreadable,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use tokio::runtime::Handle;
@@ -30,6 +34,7 @@ const PART: usize = 128;
 pub(super) struct Consuming {
     pub(super) session: SessionSlot,
     reader: LogReader,
+    unreadable: Unreadable,
     mailboxes: Arc<Mailboxes>,
 }
 
@@ -62,6 +67,7 @@ impl Consuming {
         Self {
             session: SessionSlot::new(session),
             reader: broker.reader(),
+            unreadable: broker.unreadable(),
             mailboxes,
         }
     }
@@ -81,6 +87,8 @@ impl Consuming {
             channel,
             mailbox,
             unsettled: Unsettled::default(),
+            aside: BTreeSet::new(),
+            again: Vec::new(),
             cancelled: false,
         };
         let spec = ConsumeSpec {
@@ -117,12 +125,17 @@ pub(super) struct LocalConsumer {
     channel: u16,
     mailbox: Arc<Mailbox>,
     unsettled: Unsettled,
+    /// Tags of deliveries that cannot be read. As many as the prefetch at most: then nothing more
+    /// comes.
+    aside: BTreeSet<u64>,
+    /// Tags of deliveries that the broker is to give out again, from where they lie now.
+    again: Vec<u64>,
     cancelled: bool,
 }
 
 impl LocalConsumer {
     /// Reads what lies in the mailbox, in bounds; empty when nothing does.
-    fn take(&mut self) -> Result<Vec<Delivery>> {
+    fn take(&mut self) -> Vec<Delivery> {
         let mut taken = Vec::new();
         let mut bytes = 0;
         while taken.len() < BATCH_MAX && bytes < BATCH_BYTES {
@@ -130,15 +143,52 @@ impl LocalConsumer {
             if part.is_empty() {
                 break;
             }
-            let messages = Delivered::load_all(&part, &self.consuming.reader)?;
+            let messages = Delivered::load_each(&part, &self.consuming.reader);
             for (delivered, message) in part.into_iter().zip(messages) {
-                bytes += message.body.len();
-                let tag = self.unsettled.push();
-                debug_assert_eq!(tag, delivered.tag, "the broker's tags are dense");
-                taken.push(delivery(&delivered, message));
+                match message {
+                    Ok(message) => {
+                        bytes += message.body.len();
+                        let tag = self.unsettled.push();
+                        debug_assert_eq!(tag, delivered.tag, "the broker's tags are dense");
+                        taken.push(delivery(&delivered, message));
+                    }
+                    Err(error) => self.leave_out(&delivered, &error),
+                }
             }
         }
-        Ok(taken)
+        taken
+    }
+
+    /// A message that cannot be read: sets it aside, or has it come again if that can help.
+    fn leave_out(&mut self, delivered: &Delivered, error: &Error) {
+        let tag = self.unsettled.leave_out();
+        debug_assert_eq!(tag, delivered.tag, "the broker's tags are dense");
+        let position = delivered.position();
+        // It may have moved within the log since it was delivered, or the disk was busy.
+        if error.kind() != ErrorKind::Corrupt && !delivered.redelivered {
+            tracing::warn!(%position, %error, "a queued message cannot be read, trying once more");
+            self.again.push(tag);
+            return;
+        }
+        tracing::error!(
+            %position,
+            %error,
+            "a queued message cannot be read and is set aside; it stays in its queue"
+        );
+        self.aside.insert(tag);
+        self.consuming.unreadable.add(1);
+    }
+
+    async fn give_back(&mut self) -> Result<()> {
+        if self.again.is_empty() {
+            return Ok(());
+        }
+        let session = self.consuming.session.get()?;
+        let requeue = |&tag| settlement(tag, false, annals_broker::Settle::Requeue);
+        let batch = self.again.iter().map(requeue).collect();
+        session.settle(self.channel, batch).await;
+        self.again.clear();
+        Ok(())
     }
 }
 
@@ -146,17 +196,21 @@ impl LocalConsumer {
 impl Consumer for LocalConsumer {
     async fn next(&mut self) -> Result<Option<Vec<Delivery>>> {
         loop {
+            // Before anything is taken: this call may be dropped where it waits.
+            self.give_back().await?;
             let mailbox = self.mailbox.clone();
             let mut arrived = std::pin::pin!(mailbox.arrived.notified());
             arrived.as_mut().enable();
             if let Some(ended) = &mut mailbox.state.lock().ended {
                 return ended.take().map_or(Ok(None), Err);
             }
-            let taken = self.take()?;
+            let taken = self.take();
             if !taken.is_empty() {
                 return Ok(Some(taken));
             }
-            arrived.await;
+            if self.again.is_empty() {
+                arrived.await;
+            }
         }
     }
 
@@ -172,8 +226,17 @@ impl Consumer for LocalConsumer {
             Settle::Requeue => annals_broker::Settle::Requeue,
             Settle::Reject => annals_broker::Settle::Reject,
         };
-        let settlement = Settlement { tag, multiple, how };
-        session.settle(self.channel, vec![settlement]).await;
+        // What was left out is not meant: the broker's "up to" would include it.
+        let left_out = self.again.iter().chain(self.aside.first()).min();
+        let batch = match multiple && left_out.is_some_and(|&first| first < tag) {
+            true => self
+                .unsettled
+                .up_to(tag)
+                .map(|tag| settlement(tag, false, how))
+                .collect(),
+            false => vec![settlement(tag, multiple, how)],
+        };
+        session.settle(self.channel, batch).await;
         self.unsettled.settle(tags)
     }
 
@@ -187,6 +250,7 @@ impl Consumer for LocalConsumer {
 
 impl Drop for LocalConsumer {
     fn drop(&mut self) {
+        self.consuming.unreadable.sub(self.aside.len() as u64);
         if !self.cancelled {
             let (consuming, channel) = (self.consuming.clone(), self.channel);
             let close = async move { consuming.close_channel(channel).await };
@@ -275,6 +339,10 @@ async fn pass_on(mut events: SessionEvents, mailboxes: Arc<Mailboxes>) {
         }
     }
     mailboxes.end_all(|| None);
+}
+
+fn settlement(tag: u64, multiple: bool, how: annals_broker::Settle) -> Settlement {
+    Settlement { tag, multiple, how }
 }
 
 fn delivery(delivered: &Delivered, message: Message) -> Delivery {

@@ -140,6 +140,15 @@ async fn server_check(context: &Context) -> Check {
                 ),
                 "free disk space; publishing resumes by itself",
             ),
+            Ok(status) if status.broker.unreadable > 0 => Check::not(
+                Verdict::Fail,
+                name,
+                format!(
+                    "process {}: {} queued messages cannot be read and are not archived",
+                    status.pid, status.broker.unreadable
+                ),
+                "stop the server and copy its broker/ directory; its output names the places",
+            ),
             Ok(status) => Check::ok(
                 name,
                 format!(

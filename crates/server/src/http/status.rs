@@ -45,6 +45,10 @@ pub struct BrokerStatus {
     pub sessions: u64,
     /// Whether publishes are refused for lack of disk.
     pub blocked: bool,
+    /// Messages of the archive queue whose bytes in the broker's log cannot be read: neither
+    /// archived nor acknowledged. Not zero: damage.
+    #[serde(default)]
+    pub unreadable: u64,
 }
 
 /// How the archiver is doing; counts are since the start.
@@ -93,6 +97,7 @@ pub async fn get(State(parts): State<Arc<Parts>>) -> Result<Json<Status>, Proble
             syncs: broker.syncs,
             sessions: broker.sessions,
             blocked: broker.blocked,
+            unreadable: broker.unreadable,
         },
         archiver: ArchiverStatus {
             ledger_position: archiver.position.0,
