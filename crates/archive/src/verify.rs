@@ -11,6 +11,8 @@
 //! nothing, repairs nothing. Every finding names the object it is about.
 
 mod against;
+#[cfg(test)]
+mod deletion;
 mod segment;
 #[cfg(test)]
 mod tests;
@@ -27,7 +29,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream;
 use segment::Checked;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -117,7 +119,8 @@ pub enum FindingKind {
     LedgerEntryMissing,
     /// A ledger entry cannot be read, or its hash does not match.
     LedgerEntryDamaged,
-    /// A ledger entry does not chain to the one before it.
+    /// A ledger entry does not chain to the one before it, or is not the one that the stored index
+    /// was made from.
     ChainBroken,
     /// A segment that the ledger names is not there.
     SegmentMissing,
@@ -150,12 +153,13 @@ impl fmt::Display for Finding {
 /// Verifies the archive of a bus. An error is one of reaching it, never of what it holds.
 pub async fn verify(bucket: Arc<dyn Bucket>, bus: &str, options: &VerifyOptions) -> Result<Report> {
     let mut run = Run {
-        bucket,
+        bucket: bucket.clone(),
         bus: bus.into(),
         options: options.clone(),
         report: Report::default(),
         producers: Producers::default(),
         named: HashSet::new(),
+        indexed: Index::stands_at(bucket, bus).await?,
     };
     // Before the ledger: what an archiver registers meanwhile is then in the ledger read.
     let uploaded = run.list(&layout::raw_folder(bus)).await?;
@@ -173,6 +177,8 @@ struct Run {
     producers: Producers,
     /// Segments that the ledger names.
     named: HashSet<String>,
+    /// Hashes of the entries that the stored index was made from, where it says so.
+    indexed: BTreeMap<Position, ledger::EntryHash>,
 }
 
 impl Run {
@@ -272,6 +278,14 @@ impl Run {
             let name = layout::ledger_name(&self.bus, entry.position.0);
             let before = entry.position.0 - 1;
             let detail = format!("it does not chain to entry {before}: one of both was changed");
+            self.report.add(FindingKind::ChainBroken, name, detail);
+        }
+        // The last entry has none after it that would tell.
+        let indexed = self.indexed.get(&entry.position);
+        if indexed.is_some_and(|hash| entry.hash != *hash) {
+            let name = layout::ledger_name(&self.bus, entry.position.0);
+            let detail =
+                "it was changed since the index was made from it, or the index is another ledger's";
             self.report.add(FindingKind::ChainBroken, name, detail);
         }
     }

@@ -40,7 +40,7 @@ use bytes::Bytes;
 use merge::FAN_OUT;
 use prost::Message;
 use run::Run;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use store::{Store, checked};
 
@@ -227,6 +227,26 @@ impl Index {
             // Replaced meanwhile, it may have lost its runs: nothing to tell of.
             if found.len() > before && index.store.is_gone(&state.name).await? {
                 found.truncate(before);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The ledger entries that the stored states stand at, by position: what each was made from
+    /// last. States that cannot be read say nothing.
+    pub async fn stands_at(
+        bucket: Arc<dyn Bucket>,
+        bus: &str,
+    ) -> Result<BTreeMap<Position, EntryHash>> {
+        let index = Self::empty(bucket, bus, false);
+        let mut found = BTreeMap::new();
+        for listed in index.store.list(&index.store.state_folder()).await? {
+            let state = match index.read_state(&listed.name).await {
+                Err(error) if is_damage(&error) => continue,
+                read => read?,
+            };
+            if let Ok(hash) = state.ledger_hash[..].try_into() {
+                found.insert(Position(state.position), hash);
             }
         }
         Ok(found)
