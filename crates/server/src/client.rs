@@ -2,6 +2,7 @@
 
 use crate::exit::{Exit, Failure, Result};
 use crate::history::{LedgerRow, SelectionText, Stats, Verification};
+use crate::http::broken::ANSWER;
 use crate::http::events::Receipt;
 use crate::http::health::Health;
 use crate::http::problem::Problem;
@@ -161,10 +162,31 @@ impl Client {
         request: reqwest::RequestBuilder,
     ) -> Result<impl Stream<Item = Result<Bytes>> + Unpin + use<>> {
         let response = self.send(request).await?;
+        let answer = response.headers().get(ANSWER);
+        let answer = answer.and_then(|id| id.to_str().ok()).map(str::to_owned);
         let client = self.clone();
-        Ok(response
-            .bytes_stream()
-            .map(move |part| part.map_err(|e| client.unreachable("the answer broke off", e))))
+        let parts = response.bytes_stream().then(move |part| {
+            let (client, answer) = (client.clone(), answer.clone());
+            async move {
+                match part {
+                    Ok(part) => Ok(part),
+                    Err(error) => Err(client.broke_off(answer, error).await),
+                }
+            }
+        });
+        Ok(parts.boxed())
+    }
+
+    /// Why an answer broke off, as the server tells it; without its word, that it did.
+    async fn broke_off(&self, answer: Option<String>, error: reqwest::Error) -> Failure {
+        if let Some(id) = answer {
+            let request = self.http.get(self.url(&format!("/v1/answers/{id}")));
+            let told = self.json::<Problem>(request.timeout(Duration::from_secs(2)));
+            if let Ok(problem) = told.await {
+                return problem.into_failure().context("the answer broke off");
+            }
+        }
+        self.unreachable("the answer broke off", error)
     }
 
     async fn send(&self, request: reqwest::RequestBuilder) -> Result<reqwest::Response> {

@@ -176,6 +176,42 @@ fn a_running_server_finds_the_same() {
 }
 
 #[test]
+fn a_streamed_answer_that_meets_damage_names_the_segment_and_the_next_step() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path();
+    made(data, 3);
+    let name = segment(data, 2);
+    let path = data.join("bucket").join(&name);
+    let whole = std::fs::read(&path).unwrap();
+    let mut changed = whole.clone();
+    changed[whole.len() / 4] ^= 0x40;
+    let server = Server::start(data, &[]);
+    for damaged in [None, Some(changed)] {
+        match &damaged {
+            None => std::fs::remove_file(&path).unwrap(),
+            Some(bytes) => std::fs::write(&path, bytes).unwrap(),
+        }
+        for verb in [
+            &["archive", "cat"][..],
+            &["replay", "--to", "stdout"],
+            &["tail", "--since", "2020-01-01", "--stop-at-end"],
+        ] {
+            let ended = annals(data, verb);
+            let told = stderr(&ended);
+            assert_eq!(ended.status.code(), Some(9), "{verb:?}: {told}");
+            assert!(told.contains(&name), "{verb:?}: {told}");
+            assert!(
+                told.contains("next: annals archive verify"),
+                "{verb:?}: {told}"
+            );
+        }
+    }
+    std::fs::write(&path, &whole).unwrap();
+    assert_eq!(expect(0, data, &["archive", "cat"]).lines().count(), 3);
+    assert!(server.terminate().success());
+}
+
+#[test]
 fn the_index_is_derived_and_may_be_deleted() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path();

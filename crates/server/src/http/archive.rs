@@ -1,14 +1,14 @@
 //! `GET /v1/archive/{ledger,stats,events}`: what is kept.
 
+use super::broken;
 use super::events::NDJSON;
 use super::problem::Problem;
 use crate::history::{History, LedgerRow, SelectionText, Stats};
 use crate::platform::Parts;
 use axum::Json;
-use axum::body::Body;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use bytes::Bytes;
 use futures::StreamExt;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ pub async fn stats(State(parts): State<Arc<Parts>>) -> Result<Json<Stats>, Probl
 
 /// Selected events, in the order of the archive: JSON lines, or [`DELIMITED`] if accepted.
 ///
-/// A stream that meets damage breaks off without its proper end, which HTTP clients notice.
+/// A stream that meets damage breaks off: [`broken`].
 pub async fn events(
     State(parts): State<Arc<Parts>>,
     Query(pairs): Query<Vec<(String, String)>>,
@@ -44,14 +44,8 @@ pub async fn events(
             .await?
             .boxed(),
     };
-    let body = Body::from_stream(stream.map(|part| {
-        part.map_err(|failure| {
-            tracing::error!(%failure, "an answer broke off");
-            std::io::Error::other(failure.message)
-        })
-    }));
     let media_type = if raw { DELIMITED } else { NDJSON };
-    Ok(([(header::CONTENT_TYPE, media_type)], body).into_response())
+    Ok(broken::streamed(&parts, media_type, stream))
 }
 
 /// The archive as it is now.

@@ -9,9 +9,11 @@
 //!  GET  /v1/archive/{ledger,stats,events}                           POST /v1/archive/verify
 //!  POST /v1/replays           give history back
 //!  GET, PUT /v1/schemas       .proto files, numbered revisions
+//!  GET  /v1/answers/{id}      why a streamed answer broke off
 //! ```
 
 pub mod archive;
+pub mod broken;
 pub mod events;
 pub mod health;
 pub mod problem;
@@ -45,6 +47,7 @@ pub fn router(parts: Arc<Parts>) -> Router {
         .route("/v1/archive/verify", post(verify::post))
         .route("/v1/replays", post(replays::post))
         .route("/v1/schemas", get(schemas::get).put(schemas::put))
+        .route("/v1/answers/{id}", get(broken::get))
         .fallback(not_found)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(parts)

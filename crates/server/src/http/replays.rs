@@ -3,15 +3,15 @@
 //! Without a target: the plan. To a file or a private exchange: the receipt, when it is done. To
 //! `stdout`: the events themselves, JSON lines.
 
+use super::broken;
 use super::events::NDJSON;
 use super::problem::Problem;
+use crate::exit::{self, Exit, Failure};
 use crate::platform::Parts;
 use crate::replays::{PlanRow, Prepared, ReplayRequest, To};
 use annals_replay::targets::{Format, StreamTarget};
 use axum::Json;
-use axum::body::Body;
 use axum::extract::State;
-use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use std::sync::Arc;
@@ -33,7 +33,7 @@ pub async fn post(
     let prepared = Prepared::new(archive, &request, config.clock.clone(), &*config.random).await?;
     let receipt = match to {
         None => return Ok(Json(PlanRow::from(prepared.plan().clone())).into_response()),
-        Some(To::Stdout) => return Ok(stream(prepared)),
+        Some(To::Stdout) => return Ok(stream(&parts, prepared)),
         Some(To::File(path)) => {
             let mut target = prepared.file(config.disk.clone(), path)?;
             prepared.run(&mut target, |_| {}).await?
@@ -46,22 +46,21 @@ pub async fn post(
     Ok(Json(receipt).into_response())
 }
 
-fn stream(prepared: Prepared) -> Response {
+fn stream(parts: &Arc<Parts>, prepared: Prepared) -> Response {
     let (writer, reader) = tokio::io::duplex(STREAM_BYTES);
     let running = tokio::spawn(async move {
         let mut target = StreamTarget::new("standard output", writer, Format::JsonLines);
         let ended = prepared.run(&mut target, |_| {}).await;
-        ended.map(drop).map_err(|failure| failure.message)
+        ended.map(drop)
     });
-    let parts = futures::stream::try_unfold((reader, Some(running)), next_part);
-    ([(header::CONTENT_TYPE, NDJSON)], Body::from_stream(parts)).into_response()
+    let stream = futures::stream::try_unfold((reader, Some(running)), next_part);
+    broken::streamed(parts, NDJSON, stream)
 }
 
-type Running = (DuplexStream, Option<JoinHandle<Result<(), String>>>);
+type Running = (DuplexStream, Option<JoinHandle<exit::Result<()>>>);
 
-/// Some bytes; at their end, whether it was the replay's end too: if not, the answer breaks off
-/// without its proper end, which HTTP clients notice.
-async fn next_part((mut reader, running): Running) -> std::io::Result<Option<(Bytes, Running)>> {
+/// Some bytes; at their end, whether it was the replay's end too: if not, the answer breaks off.
+async fn next_part((mut reader, running): Running) -> exit::Result<Option<(Bytes, Running)>> {
     let mut part = BytesMut::with_capacity(1 << 16);
     if reader.read_buf(&mut part).await? > 0 {
         return Ok(Some((part.freeze(), (reader, running))));
@@ -71,7 +70,10 @@ async fn next_part((mut reader, running): Running) -> std::io::Result<Option<(By
     };
     match running.await {
         Ok(Ok(())) => Ok(None),
-        Ok(Err(message)) => Err(std::io::Error::other(message)),
-        Err(error) => Err(std::io::Error::other(error)),
+        Ok(Err(failure)) => Err(failure),
+        Err(error) => Err(Failure::new(
+            Exit::Failed,
+            format!("the replay ended: {error}"),
+        )),
     }
 }

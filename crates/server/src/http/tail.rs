@@ -4,8 +4,10 @@
 //! `specversion`. A reader slower than the bus is told how many events it missed; the archive has
 //! them.
 
+use super::broken;
 use super::events::NDJSON;
 use super::problem::Problem;
+use crate::exit::{self, Exit, Failure};
 use crate::history::SelectionText;
 use crate::ingest::event_to_json;
 use crate::platform::{BUS, Parts};
@@ -15,15 +17,14 @@ use annals_bus::topology::{Destination, bus_exchange};
 use annals_bus::{Binding, Bus, Consumer, LocalBus, Queue, Settle, Tags, Topology};
 use annals_core::schema::Catalog;
 use annals_core::{Event, Range, Result, Selection, Timestamp, random};
-use axum::body::Body;
 use axum::extract::{Query, State};
-use axum::http::header;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::sync::Arc;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 /// Lines that wait for a slow reader; then live events are skipped.
 const LINES_AHEAD: usize = 4_096;
@@ -70,16 +71,31 @@ pub async fn get(
     };
     // The queue exists before history is read, so that nothing falls between the two.
     let (bus, consumer) = subscribe(&parts, &tail.selection).await?;
-    tokio::spawn(async move {
-        if let Err(error) = tail.run(&parts, bus, consumer, history, at_end).await {
-            tracing::warn!(%error, "a tail ended");
-        }
-    });
-    let lines = futures::stream::unfold(receiver, |mut receiver| async {
-        let line: Bytes = receiver.recv().await?;
-        Some((Ok::<_, std::convert::Infallible>(line), receiver))
-    });
-    Ok(([(header::CONTENT_TYPE, NDJSON)], Body::from_stream(lines)).into_response())
+    let running = {
+        let parts = parts.clone();
+        tokio::spawn(async move { tail.run(&parts, bus, consumer, history, at_end).await })
+    };
+    let lines = futures::stream::try_unfold((receiver, Some(running)), next_line);
+    Ok(broken::streamed(&parts, NDJSON, lines))
+}
+
+type Running = (mpsc::Receiver<Bytes>, Option<JoinHandle<Result<()>>>);
+
+/// A line; after the last, whether the tail ended as it should: if not, the answer breaks off.
+async fn next_line((mut lines, running): Running) -> exit::Result<Option<(Bytes, Running)>> {
+    if let Some(line) = lines.recv().await {
+        return Ok(Some((line, (lines, running))));
+    }
+    let Some(running) = running else {
+        return Ok(None);
+    };
+    match running.await {
+        Ok(ended) => Ok(ended.map(|()| None)?),
+        Err(error) => Err(Failure::new(
+            Exit::Failed,
+            format!("the tail ended: {error}"),
+        )),
+    }
 }
 
 async fn subscribe(parts: &Parts, selection: &Selection) -> Result<(LocalBus, Box<dyn Consumer>)> {

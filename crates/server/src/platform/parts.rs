@@ -3,6 +3,7 @@
 use super::{BUS, PlatformConfig};
 use crate::address::Address;
 use crate::exit::Result;
+use crate::http::broken::BrokenAnswers;
 use crate::ingest::Ingest;
 use crate::schemas::{SchemaFiles, SchemaStore};
 use annals_archive::archiver::Archiver;
@@ -38,6 +39,7 @@ pub struct Parts {
     publisher: Publisher,
     /// Replaced whole by a schema push.
     ingest: RwLock<Ingest>,
+    broken_answers: BrokenAnswers,
 }
 
 impl Parts {
@@ -62,6 +64,7 @@ impl Parts {
             archiver: tokio::sync::RwLock::new(Some(archiver)),
             publisher,
             ingest: RwLock::new(ingest),
+            broken_answers: BrokenAnswers::default(),
         })
     }
 
@@ -105,6 +108,11 @@ impl Parts {
         let ledger = self.ledger.clone();
         ledger.refresh().await?;
         Ok(Archive::at(ledger))
+    }
+
+    /// Why streamed answers broke off.
+    pub fn broken_answers(&self) -> &BrokenAnswers {
+        &self.broken_answers
     }
 
     /// Turns JSON into events, with the newest schemas.
