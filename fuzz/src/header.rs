@@ -155,5 +155,12 @@ pub fn seeds() -> Vec<Vec<u8>> {
         ]
         .map(<[u8]>::to_vec),
     );
+    // Groups as deep as a decoder follows them, and one field deeper.
+    let deep = |depth, content: &[u8]| [&vec![0x63; depth], content, &vec![0x64; depth]].concat();
+    seeds.extend([
+        deep(100, b""),
+        deep(99, b"\x08\x01"),
+        deep(100, b"\x08\x01"),
+    ]);
     seeds
 }

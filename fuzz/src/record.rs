@@ -5,7 +5,7 @@
 
 use annals_archive::record::{self, RecordRef};
 use annals_archive::wire;
-use annals_core::frame::take_varint;
+use annals_core::frame::{self, take_varint};
 use prost::Message;
 
 /// A record whose event is not looked into.
@@ -138,5 +138,12 @@ pub fn seeds() -> Vec<Vec<u8>> {
         ]
         .map(<[u8]>::to_vec),
     );
+    // Groups in a delivery, as deep as a decoder follows them there, and one deeper.
+    for depth in [99, 100] {
+        let groups = [vec![0x3b; depth], vec![0x3c; depth]].concat();
+        let mut record = b"\x0a\x00\x12".to_vec();
+        frame::put_varint(groups.len() as u64, &mut record);
+        seeds.push([record, groups].concat());
+    }
     seeds
 }

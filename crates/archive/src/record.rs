@@ -97,7 +97,7 @@ impl<'a> RecordRef<'a> {
                 DELIVERY => record.delivery.merge(rest.bytes()?)?,
                 ORIGINAL => record.original = Some(rest.bytes()?),
                 ORDINAL => record.ordinal = u32::try_from(rest.varint()?).map_err(|_| Malformed)?,
-                other => rest.skip_unless(other, 1..=4)?,
+                other => rest.skip_unless(other, 1..=4, 0)?,
             }
         }
         record.event = event.ok_or(Malformed)?;
@@ -139,7 +139,7 @@ impl<'a> DeliveryRef<'a> {
                 RECEIVED_AT => self.received_at_us = rest.varint()? as i64,
                 REDELIVERED => self.redelivered = rest.varint()? != 0,
                 UNDECODABLE => self.undecodable = text(rest.bytes()?)?,
-                other => rest.skip_unless(other, 1..=6)?,
+                other => rest.skip_unless(other, 1..=6, 1)?,
             }
         }
         Ok(())

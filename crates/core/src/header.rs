@@ -140,7 +140,7 @@ impl<'a> Header<'a> {
                     check_any::<ALL>(any)?;
                     self.data = Data::Proto(any);
                 }
-                other => rest.skip_unless(other, 1..=8)?,
+                other => rest.skip_unless(other, 1..=8, 0)?,
             }
         }
         Ok(())
@@ -199,7 +199,7 @@ pub fn attributes(bytes: &[u8]) -> impl Iterator<Item = (&[u8], Value<'_>)> {
         while !rest.is_empty() {
             match rest.tag().ok()? {
                 ATTRIBUTE => return take_attribute::<false>(rest.bytes().ok()?).ok(),
-                other => rest.skip(other).ok()?,
+                other => rest.skip(other, 0).ok()?,
             }
         }
         None
@@ -323,7 +323,7 @@ fn take_attribute<const ALL: bool>(entry: &[u8]) -> Scan<(&[u8], Value<'_>)> {
                 key = rest.bytes()?;
             }
             0x12 => take_value::<ALL>(rest.bytes()?, &mut value)?,
-            other => rest.skip_unless(other, 1..=2)?,
+            other => rest.skip_unless(other, 1..=2, 1)?,
         }
     }
     Ok((key, value))
@@ -353,7 +353,7 @@ fn take_value<'a, const ALL: bool>(bytes: &'a [u8], value: &mut Value<'a>) -> Sc
                 Value::Timestamp(seconds, nanos)
             }
             other => {
-                rest.skip_unless(other, 1..=7)?;
+                rest.skip_unless(other, 1..=7, 2)?;
                 continue;
             }
         };
@@ -368,7 +368,7 @@ fn take_timestamp(bytes: &[u8], mut seconds: i64, mut nanos: i32) -> wire::Resul
         match rest.tag()? {
             0x08 => seconds = rest.varint()? as i64,
             0x10 => nanos = rest.varint()? as i32,
-            other => rest.skip_unless(other, 1..=2)?,
+            other => rest.skip_unless(other, 1..=2, 3)?,
         }
     }
     Ok((seconds, nanos))
@@ -380,7 +380,7 @@ fn check_any<const ALL: bool>(bytes: &[u8]) -> Scan<()> {
         match rest.tag()? {
             0x0a if ALL => drop(text(rest.bytes()?)?),
             0x0a | 0x12 => drop(rest.bytes()?),
-            other => rest.skip_unless(other, 1..=2)?,
+            other => rest.skip_unless(other, 1..=2, 1)?,
         }
     }
     Ok(())
