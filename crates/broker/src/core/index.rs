@@ -20,6 +20,9 @@ const FLAGS: u64 = REDELIVERED | TRANSIENT;
 /// Settled slots at the front that are suffered before what lives among them moves to `early`.
 const GAPS_MAX: usize = 4_096;
 
+/// The largest sequence number there is. One a log could never have given out is no number: what
+/// comes after it must be counted too.
+pub(crate) const SEQUENCE_MAX: u64 = 1 << 62;
 /// Slots whose memory is kept however few are in use.
 const CAPACITY_KEPT: usize = 1 << 16;
 
@@ -198,6 +201,21 @@ impl Index {
                 self.set_aside(self.base + self.slots.len() as u64 / 2);
             }
             self.next_ready = self.base;
+        }
+    }
+
+    /// On recovery: messages from one number to another were settled. Looks at what is held, never
+    /// at numbers that no message has.
+    pub(crate) fn restore_settled_range(&mut self, first: u64, last: u64) {
+        let early: Vec<u64> = match first <= last {
+            true => self.early.range(first..=last).map(|(&s, _)| s).collect(),
+            false => Vec::new(),
+        };
+        for sequence in early {
+            self.restore_settled(sequence);
+        }
+        for sequence in first.max(self.base)..last.saturating_add(1).min(self.end()) {
+            self.restore_settled(sequence);
         }
     }
 

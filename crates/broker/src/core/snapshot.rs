@@ -5,7 +5,7 @@
 //! restart is in it.
 
 use super::arguments::Arguments;
-use super::index::Index;
+use super::index::{Index, SEQUENCE_MAX};
 use super::queue::Queue;
 use super::record::{self, Input, put_binding, put_exchange, put_queue, unzigzag, zigzag};
 use super::spec::{Destination, ExchangeSpec, QueueSpec};
@@ -150,7 +150,7 @@ impl Recovering {
             let (id, spec) = input.queue()?;
             let place = self.insert_queue(id, spec)?;
             let queue = self.state.queues.get_mut(place)?;
-            queue.delivered = input.long()?;
+            queue.delivered = take_sequence(&mut input)?;
             take_index(&mut input, &mut queue.index)?;
         }
         for _ in 0..input.long()? {
@@ -164,21 +164,23 @@ impl Recovering {
         match kind {
             record::PUBLISH => {
                 let (state, places) = (&mut self.state, &self.places);
+                let mut sound = true;
                 take_copies(payload, |id, sequence| {
                     let place = places.get(&id);
-                    if let Some(queue) = place.and_then(|place| state.queues.get_mut(*place)) {
+                    if sequence > SEQUENCE_MAX {
+                        sound = false;
+                    } else if let Some(queue) = place.and_then(|p| state.queues.get_mut(*p)) {
                         queue.index.restore(sequence, lsn);
                     }
                 })?;
+                return sound.then_some(());
             }
             record::SETTLED => {
                 let (state, places) = (&mut self.state, &self.places);
                 record::take_settled(payload, |id, first, last| {
                     let place = places.get(&id);
                     if let Some(queue) = place.and_then(|place| state.queues.get_mut(*place)) {
-                        for sequence in first..=last.min(queue.index.end()) {
-                            queue.index.restore_settled(sequence);
-                        }
+                        queue.index.restore_settled_range(first, last);
                     }
                 })?;
             }
@@ -201,7 +203,7 @@ impl Recovering {
             }
             record::DELIVERED => {
                 let place = *self.places.get(&input.number()?)?;
-                self.state.queues.get_mut(place)?.delivered = input.long()?;
+                self.state.queues.get_mut(place)?.delivered = take_sequence(&mut input)?;
             }
             _ => return None,
         }
@@ -252,13 +254,20 @@ fn put_index(index: &Index, out: &mut Vec<u8>) {
     }
 }
 
+fn take_sequence(input: &mut Input<'_>) -> Option<u64> {
+    input.long().filter(|sequence| *sequence <= SEQUENCE_MAX)
+}
+
 fn take_index(input: &mut Input<'_>, index: &mut Index) -> Option<()> {
     let count = input.long()?;
     // A message takes two bytes at least: a count that lies reserves no more than that.
     index.reserve((count as usize).min(input.0.len() / 2));
     let (mut sequence, mut segment, mut offset) = (0_u64, 0_i64, 0_i64);
     for _ in 0..count {
-        sequence = sequence.checked_add(input.long()?)?;
+        sequence = sequence.checked_add(take_sequence(input)?)?;
+        if sequence > SEQUENCE_MAX {
+            return None;
+        }
         let code = input.long()?;
         let step = unzigzag(code >> 1);
         if code & 1 == 0 {
@@ -275,4 +284,117 @@ fn take_index(input: &mut Input<'_>, index: &mut Index) -> Option<()> {
         index.restore(sequence, lsn);
     }
     Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::state::Bounds;
+    use crate::message::put_head;
+    use annals_core::sim::SimRandom;
+    use std::sync::Arc;
+
+    /// Recovery of a queue of id 1.
+    fn of_one_queue() -> Recovering {
+        let bounds = Bounds {
+            window: 1,
+            unsettled_max: 1,
+        };
+        let mut recovering = Recovering::new(State::new(bounds, Arc::new(SimRandom::new(1))));
+        let spec = QueueSpec {
+            name: "q".to_owned(),
+            durable: true,
+            exclusive: false,
+            auto_delete: false,
+            passive: false,
+            arguments: bytes::Bytes::new(),
+        };
+        let (kind, payload) = record::queue(1, &spec);
+        recovering.visit(Entry::Record(Lsn::new(1, 64), kind, &payload));
+        assert_eq!(recovering.malformed, 0);
+        recovering
+    }
+
+    fn publish(recovering: &mut Recovering, offset: u32, sequence: u64) {
+        let mut payload = Vec::new();
+        put_head(&[(1, sequence)], "", "q", 0, &mut payload);
+        recovering.visit(Entry::Record(
+            Lsn::new(1, offset),
+            record::PUBLISH,
+            &payload,
+        ));
+    }
+
+    fn settled(recovering: &mut Recovering, first: u64, last: u64) {
+        let mut payload = Vec::new();
+        record::put_settled(1, &[(first, last)], &mut payload);
+        recovering.visit(Entry::Record(Lsn::new(1, 800), record::SETTLED, &payload));
+    }
+
+    /// What is left: sequence numbers, and that of the next message.
+    fn left(recovering: Recovering) -> (Vec<u64>, u64) {
+        let (state, lost) = recovering.finish(|_| true);
+        assert_eq!(lost, 0);
+        let (_, queue) = state.queues.iter().next().unwrap();
+        let sequences = queue.index.iter().map(|message| message.sequence);
+        (sequences.collect(), queue.index.end())
+    }
+
+    #[test]
+    fn a_number_that_leaves_none_for_the_next_message_is_malformed() {
+        for number in [u64::MAX, u64::MAX - 1, SEQUENCE_MAX + 1] {
+            let mut recovering = of_one_queue();
+            publish(&mut recovering, 100, 7);
+            publish(&mut recovering, 200, number);
+            publish(&mut recovering, 300, 8);
+            let (kind, payload) = record::delivered(1, number);
+            recovering.visit(Entry::Record(Lsn::new(1, 400), kind, &payload));
+            assert_eq!(recovering.malformed, 2, "{number}");
+            assert_eq!(left(recovering), (vec![7, 8], 9), "{number}");
+        }
+        let mut recovering = of_one_queue();
+        publish(&mut recovering, 100, SEQUENCE_MAX);
+        assert_eq!(recovering.malformed, 0);
+        assert_eq!(left(recovering), (vec![SEQUENCE_MAX], SEQUENCE_MAX + 1));
+    }
+
+    #[test]
+    fn a_snapshot_with_such_a_number_is_malformed() {
+        for (delivered, sequence) in [(0, u64::MAX), (u64::MAX, 7)] {
+            let mut sound = of_one_queue();
+            publish(&mut sound, 100, 7);
+            let (mut state, _) = sound.finish(|_| true);
+            let place = *state.queue_names.get("q").unwrap();
+            let queue = state.queues.get_mut(place).unwrap();
+            queue.delivered = delivered;
+            let mut bytes = Vec::new();
+            state.snapshot(false, &mut bytes);
+            // The message's number is the one byte before its position: 7, then a step of one
+            // segment to number 1 (code 5) at offset 100.
+            let at = bytes.windows(3).position(|w| w == [7, 5, 100]).unwrap();
+            let mut number = Vec::new();
+            put_varint(sequence, &mut number);
+            bytes.splice(at..=at, number);
+            let bounds = Bounds {
+                window: 1,
+                unsettled_max: 1,
+            };
+            let mut recovering = Recovering::new(State::new(bounds, Arc::new(SimRandom::new(1))));
+            recovering.visit(Entry::Snapshot(&bytes));
+            assert_eq!(recovering.malformed, 1, "{delivered} {sequence}");
+            // What it was made of is not left half-way.
+            recovering.finish(|_| true);
+        }
+    }
+
+    #[test]
+    fn settled_numbers_cost_what_is_there_and_not_their_range() {
+        let mut recovering = of_one_queue();
+        for (offset, sequence) in [(100, 3), (200, 1 << 40), (300, SEQUENCE_MAX)] {
+            publish(&mut recovering, offset, sequence);
+        }
+        settled(&mut recovering, 0, SEQUENCE_MAX - 1);
+        assert_eq!(recovering.malformed, 0);
+        assert_eq!(left(recovering), (vec![SEQUENCE_MAX], SEQUENCE_MAX + 1));
+    }
 }
