@@ -5,23 +5,13 @@ use crate::core::spec::{
 };
 use crate::message::{Delivered, Publish};
 use crate::outbox::{Outbox, Taken};
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, oneshot};
 
-/// Messages, and bytes, that are a group worth a sync of its own: no more are waited for.
-const GROUP_MESSAGES: usize = 512;
-const GROUP_BYTES: usize = 1 << 20;
-/// Fewer messages are not waited for.
-const GROUP_MESSAGES_MIN: usize = 8;
-/// Longest wait for a group to gather.
-const GATHER_MAX: Duration = Duration::from_millis(10);
-/// It ends sooner when in one step of it no more than so many messages come, and the group after it
-/// is not waited for: at such rates, some 6,000 a second, a sync of their own costs little, and
-/// waiting would show.
-const GATHER_STEP: Duration = Duration::from_millis(2);
-const GATHER_STEP_MESSAGES: usize = 12;
+/// Bytes that are worth a turn of the engine while it waits for something else.
+const TURN_BYTES: usize = 64 << 10;
 
 /// What the engine is asked to do.
 #[derive(Debug)]
@@ -139,18 +129,44 @@ pub(crate) struct Commands {
 struct Waiting {
     commands: Vec<Command>,
     bytes: usize,
-    /// Messages in the publishes among the commands.
-    messages: usize,
-    /// Whether there is anything else among them: it is never kept waiting.
+    /// Messages sent in all.
+    came: u64,
+    /// Whether there is anything else among them than publishes.
     others: bool,
-    /// Messages the engine waits for; 0: it waits for any command.
-    wanted: usize,
+    wait: Wait,
+    /// Whether a commit has ended.
+    woken: bool,
     ended: bool,
 }
 
+/// What the engine waits for.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) enum Wait {
+    /// Nothing: it takes what is there.
+    #[default]
+    Nothing,
+    /// Any command; at most so long.
+    Command(Option<Duration>),
+    /// Messages, counted from the start, or any other command; until a time.
+    Messages { goal: u64, until: Instant },
+    /// The end of a commit, or messages meanwhile, counted from the start.
+    Commit { or: u64 },
+    /// The end of a commit; nothing is taken before.
+    CommitAlone,
+}
+
 impl Waiting {
-    fn is_enough(&self) -> bool {
-        self.others || self.messages >= self.wanted.max(1) || self.bytes >= GROUP_BYTES
+    /// Whether what the engine waits for is there.
+    fn is_there(&self) -> bool {
+        match self.wait {
+            Wait::Nothing => true,
+            Wait::Command(_) => !self.commands.is_empty(),
+            Wait::Messages { goal, .. } => {
+                self.others || self.came >= goal || self.bytes >= TURN_BYTES
+            }
+            Wait::Commit { or } => self.woken || self.came >= or || self.bytes >= TURN_BYTES,
+            Wait::CommitAlone => self.woken,
+        }
     }
 }
 
@@ -182,61 +198,44 @@ impl Commands {
         self.push(0, command);
     }
 
-    /// Takes all that waits, into `commands`, or waits for something, at most `timeout`. With
-    /// `!wait` it takes what is there. Returns how many messages the next call is to be told of.
-    ///
-    /// `confirmed` messages were just confirmed. Publishers that keep so many under way replace
-    /// them at once: those are waited for, in bounds, so that a group becomes as large as what is
-    /// under way. Else confirms in small groups bring publishes in small groups, for ever.
-    pub(crate) fn drain(
-        &self,
-        commands: &mut Vec<Command>,
-        wait: bool,
-        timeout: Option<Duration>,
-        confirmed: usize,
-    ) -> usize {
+    /// Takes all that waits, into `commands`, once what is waited for is there or the time is out.
+    pub(crate) fn drain(&self, commands: &mut Vec<Command>, wait: Wait) {
         let mut state = self.state.lock();
-        let mut came = true;
-        if wait {
-            let under_way = (state.messages + confirmed).min(GROUP_MESSAGES);
-            let idle = Instant::now();
-            while state.commands.is_empty() {
-                match timeout {
-                    Some(timeout) => {
-                        self.wake.wait_for(&mut state, timeout);
-                        break;
-                    }
-                    None => self.wake.wait(&mut state),
+        state.wait = wait;
+        while !state.is_there() {
+            let late = match wait {
+                Wait::Command(Some(timeout)) => self.wake.wait_for(&mut state, timeout).timed_out(),
+                Wait::Messages { until, .. } => self.wake.wait_until(&mut state, until).timed_out(),
+                _ => {
+                    self.wake.wait(&mut state);
+                    false
                 }
-            }
-            if under_way >= GROUP_MESSAGES_MIN && idle.elapsed() < GATHER_MAX {
-                came = self.gather(&mut state, under_way);
-            }
-        }
-        std::mem::swap(&mut state.commands, commands);
-        state.others = false;
-        let messages = std::mem::take(&mut state.messages);
-        let bytes = std::mem::take(&mut state.bytes);
-        drop(state);
-        self.room.add_permits(bytes);
-        if came { messages } else { 0 }
-    }
-
-    /// Waits for so many messages, while they come; whether they did.
-    fn gather(&self, state: &mut MutexGuard<'_, Waiting>, wanted: usize) -> bool {
-        let start = Instant::now();
-        let mut came = true;
-        state.wanted = wanted;
-        while !state.is_enough() && start.elapsed() < GATHER_MAX {
-            let before = state.messages;
-            let late = self.wake.wait_for(state, GATHER_STEP).timed_out();
-            came = !late || state.messages - before > GATHER_STEP_MESSAGES;
-            if !came {
+            };
+            if late {
                 break;
             }
         }
-        state.wanted = 0;
-        came
+        state.wait = Wait::Nothing;
+        state.woken = false;
+        if matches!(wait, Wait::CommitAlone) {
+            return;
+        }
+        std::mem::swap(&mut state.commands, commands);
+        state.others = false;
+        let bytes = std::mem::take(&mut state.bytes);
+        drop(state);
+        self.room.add_permits(bytes);
+    }
+
+    /// Messages sent from the start.
+    pub(crate) fn came(&self) -> u64 {
+        self.state.lock().came
+    }
+
+    /// A commit has ended.
+    pub(crate) fn wake(&self) {
+        self.state.lock().woken = true;
+        self.wake.notify_one();
     }
 
     /// The engine has ended: whatever waits or comes is dropped.
@@ -255,18 +254,16 @@ impl Commands {
             drop(state);
             return;
         }
+        let was_there = state.is_there();
         state.bytes += cost;
         match &command {
-            Command::Publish { batch, .. } => state.messages += batch.len(),
+            Command::Publish { batch, .. } => state.came += batch.len() as u64,
             _ => state.others = true,
         }
         state.commands.push(command);
-        let is_enough = match state.wanted {
-            0 => state.commands.len() == 1,
-            _ => state.is_enough(),
-        };
+        let wake = !was_there && state.is_there();
         drop(state);
-        if is_enough {
+        if wake {
             self.wake.notify_one();
         }
     }

@@ -1,37 +1,46 @@
 //! The engine: the one thread that owns all state of the broker.
 //!
 //! ```text
-//!  drain commands ─► apply, append records ─► one commit ─► answers, confirms, deliveries ─┐
-//!        ▲                                   (sync if anything durable is in it)           │
-//!        └──────── release, rewrite, snapshot: keep the log short ◄────────────────────────┘
+//!  drain commands ─► apply, append records ─► seal ─► commit ─► answers, confirms, deliveries ─┐
+//!        ▲ ▲                 (beside the next group; a sync if anything durable is in it)      │
+//!        │ └───────────────────────────────────┘                                              │
+//!        └──────── release, rewrite, snapshot: keep the log short ◄────────────────────────────┘
 //! ```
-//! While it commits, commands gather: the group is as large as the load, and one alone is
-//! committed at once.
+//! In reading order: this file (the loop), `publishing`, `group` (seal and what follows), `gather`
+//! (when a group is large enough), `committer` (the thread that syncs), `upkeep`.
 
+mod committer;
+mod gather;
+mod group;
+mod publishing;
 mod upkeep;
 
-use crate::command::{Answer, Call, Command, Commands, Reply};
+use crate::command::{Answer, Call, Command, Commands, Wait};
 use crate::config::Config;
-use crate::core::record;
 use crate::core::snapshot::Recovering;
 use crate::core::spec::Refusal;
 use crate::core::state::{Bounds, State};
 use crate::log::{Log, LogReader};
-use crate::message::{Publish, put_head};
 use crate::outbox::Outbox;
-use crate::session::SessionEvent;
 use crate::stats::{Stats, StatsBoard};
 use annals_core::{Clock, Disk, Error, ErrorKind, Random, Result};
+use committer::Committer;
+use gather::Gather;
+use group::Group;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 
 /// How often a full disk is looked at again.
 const BLOCKED_POLL: Duration = Duration::from_millis(100);
 /// Room that topology must find, so that it never fails half done.
 const CALL_ROOM: u64 = 16 << 10;
+/// Messages, or bytes, that are worth a turn while a group is on its way or gathers.
+const TURN_MESSAGES: u64 = 64;
+/// An open group of so many bytes takes nothing more while another is on its way.
+const OPEN_BYTES_MAX: usize = 4 << 20;
 
 #[derive(Debug)]
 pub(crate) struct Engine {
@@ -43,6 +52,12 @@ pub(crate) struct Engine {
     stats: Stats,
     outboxes: HashMap<u64, Arc<Outbox>>,
     group: Group,
+    gather: Gather,
+    committer: Committer,
+    /// Messages taken from the commands.
+    taken: u64,
+    /// Whether another group is needed at once.
+    again: bool,
     /// Why publishes are refused now.
     blocked: Option<String>,
     /// Sessions that were told so: those that publish. The others go on, above all those whose
@@ -53,14 +68,6 @@ pub(crate) struct Engine {
     /// Scratch.
     head: Vec<u8>,
     copies: Vec<(u32, u64)>,
-}
-
-/// What the open group holds.
-#[derive(Debug)]
-struct Group {
-    is_empty: bool,
-    is_durable: bool,
-    replies: Vec<(Reply, Result<Answer, Refusal>)>,
 }
 
 impl Engine {
@@ -97,6 +104,7 @@ impl Engine {
             lost,
             damaged,
         };
+        let committer = Committer::start(Arc::clone(&commands))?;
         let engine = Self {
             upkeep: upkeep::Upkeep::new(&log),
             config,
@@ -106,11 +114,11 @@ impl Engine {
             board,
             stats: Stats::default(),
             outboxes: HashMap::new(),
-            group: Group {
-                is_empty: true,
-                is_durable: false,
-                replies: Vec::new(),
-            },
+            group: Group::new(0),
+            gather: Gather::new(Instant::now()),
+            committer,
+            taken: 0,
+            again: false,
             blocked: None,
             told: BTreeSet::new(),
             closing: None,
@@ -141,6 +149,10 @@ impl Engine {
             None => Refusal::closed(),
             Some(failure) => Refusal::new(541, format!("the broker failed: {failure}")),
         };
+        // Who is told of what is on its way is told before the end.
+        if let Ok(Some(done)) = self.committer.wait() {
+            self.group.replies.extend(done.kept.replies);
+        }
         failing.send_replace(failure);
         self.commands.end();
         for outbox in self.outboxes.values() {
@@ -157,40 +169,75 @@ impl Engine {
 
     fn work(&mut self) -> Result<()> {
         let mut commands = Vec::new();
-        let mut again = false;
-        let mut published = 0;
-        loop {
-            let timeout = self.blocked.is_some().then_some(BLOCKED_POLL);
-            let commanded = &self.commands;
-            published = commanded.drain(&mut commands, !again, timeout, published);
-            self.open_group();
+        while self.closing.is_none() {
+            let wait = self.wait();
+            self.commands.drain(&mut commands, wait);
+            self.unblock();
             for command in commands.drain(..) {
                 self.apply(command)?;
+                // What waits for it goes on meanwhile.
+                if self.taken - self.group.start >= gather::MESSAGES_MAX {
+                    self.commit()?;
+                }
             }
-            again = self.finish_group()?;
-            if self.closing.is_some() {
-                return self.close();
-            }
+            self.commit()?;
+        }
+        self.close()
+    }
+
+    /// Takes note of a commit that is done, and begins the next if the group is gathered.
+    fn commit(&mut self) -> Result<()> {
+        if let Some(done) = self.committer.done()? {
+            self.committed(done)?;
+        }
+        if !self.committer.is_busy() && self.is_gathered() {
+            self.seal()?;
+        }
+        Ok(())
+    }
+
+    /// What there is to wait for.
+    fn wait(&mut self) -> Wait {
+        let turn = self.taken + TURN_MESSAGES;
+        if self.committer.is_busy() {
+            return match self.log().open_bytes() {
+                ..OPEN_BYTES_MAX => Wait::Commit { or: turn },
+                _ => Wait::CommitAlone,
+            };
+        }
+        if self.again {
+            return Wait::Nothing;
+        }
+        match self.gather.wait(self.commands.came(), Instant::now()) {
+            Some((goal, until)) => Wait::Messages {
+                goal: goal.min(turn),
+                until,
+            },
+            None if self.taken > self.group.start => Wait::Nothing,
+            None => Wait::Command(self.blocked.is_some().then_some(BLOCKED_POLL)),
         }
     }
 
-    fn open_group(&mut self) {
-        if self.blocked.is_some() && self.log().has_spare() {
-            let reason = self.blocked.take();
-            tracing::info!(?reason, "publishes are taken again");
-            for session in std::mem::take(&mut self.told) {
-                self.state.tell(session, SessionEvent::Unblocked);
-            }
-        }
+    /// Whether the open group waits for nothing more.
+    fn is_gathered(&self) -> bool {
+        self.again
+            || self.group.is_urgent
+            || self.taken > self.group.start
+                && (self.gather.is_reached(self.taken)
+                    || self.log().open_bytes() >= gather::BYTES_MAX)
     }
 
     fn apply(&mut self, command: Command) -> Result<()> {
+        self.group.is_urgent |= !matches!(command, Command::Publish { .. });
         match command {
             Command::Publish {
                 session,
                 channel,
                 batch,
-            } => self.publish(session, channel, batch),
+            } => {
+                self.taken += batch.len() as u64;
+                self.publish(session, channel, batch)
+            }
             Command::Settle {
                 session,
                 channel,
@@ -249,218 +296,10 @@ impl Engine {
         Ok(answer)
     }
 
-    fn publish(&mut self, session: u64, number: u16, batch: Vec<Publish>) -> Result<()> {
-        if self.state.channel(session, number).is_none() {
-            return Ok(());
-        }
-        let mut confirmed = 0;
-        for publish in batch {
-            let confirm = publish.confirm;
-            let taken = match self.take(session, number, publish) {
-                Ok(taken) => taken?,
-                Err(refusal) => {
-                    self.confirm(session, number, &mut confirmed);
-                    self.state.fail_channel(session, number, refusal);
-                    return Ok(());
-                }
-            };
-            if taken {
-                confirmed = confirm.max(confirmed);
-            } else {
-                self.confirm(session, number, &mut confirmed);
-                self.refuse(session, number, confirm);
-            }
-        }
-        self.confirm(session, number, &mut confirmed);
-        Ok(())
-    }
-
-    /// Takes one message: `false` if there is no room for it.
-    #[inline]
-    fn take(
-        &mut self,
-        session: u64,
-        number: u16,
-        publish: Publish,
-    ) -> Result<Result<bool>, Refusal> {
-        let route = self.state.route(&publish.exchange, &publish.routing_key)?;
-        if route.is_empty() {
-            self.stats.unroutable += 1;
-            if publish.mandatory {
-                let event = SessionEvent::Returned {
-                    channel: number,
-                    code: 312,
-                    text: "NO_ROUTE",
-                    publish: Box::new(publish),
-                };
-                self.state.tell(session, event);
-            }
-            return Ok(Ok(true));
-        }
-        let properties = publish.properties.bytes();
-        let persistent = publish.properties.is_persistent();
-        self.copies.clear();
-        if persistent {
-            self.state.copies(&route, &mut self.copies);
-        }
-        self.head.clear();
-        put_head(
-            &self.copies,
-            &publish.exchange,
-            &publish.routing_key,
-            properties.len(),
-            &mut self.head,
-        );
-        let bytes = self.head.len() + properties.len() + publish.body.len();
-        let bytes_max = self.config.log.message_bytes_max as usize;
-        if bytes > bytes_max {
-            let text = format!("message size {bytes} is larger than max size {bytes_max}");
-            return Err(Refusal::new(406, text));
-        }
-        let log = self.log.as_mut().expect("open until the end");
-        if self.blocked.is_some() || !log.has_room(bytes) {
-            self.block();
-            return Ok(Ok(false));
-        }
-        let parts = [self.head.as_slice(), properties, &publish.body];
-        let lsn = match log.append(record::PUBLISH, &parts) {
-            Ok(lsn) => lsn,
-            Err(error) if is_refusal(&error) => {
-                self.block();
-                return Ok(Ok(false));
-            }
-            Err(error) => return Ok(Err(error)),
-        };
-        self.group.is_empty = false;
-        self.group.is_durable |= !self.copies.is_empty();
-        self.state.enqueue(&route, lsn, persistent);
-        self.stats.published += 1;
-        Ok(Ok(true))
-    }
-
-    fn confirm(&mut self, session: u64, channel: u16, up_to: &mut u64) {
-        let up_to = std::mem::take(up_to);
-        if up_to > 0 {
-            let event = SessionEvent::Confirmed { channel, up_to };
-            self.state.tell(session, event);
-        }
-    }
-
-    fn refuse(&mut self, session: u64, channel: u16, confirm: u64) {
-        self.stats.refused += 1;
-        if let Some(reason) = &self.blocked
-            && self.told.insert(session)
-        {
-            let event = SessionEvent::Blocked(reason.clone());
-            self.state.tell(session, event);
-        }
-        if confirm > 0 {
-            let event = SessionEvent::Nacked {
-                channel,
-                from: confirm,
-                up_to: confirm,
-            };
-            self.state.tell(session, event);
-        }
-    }
-
-    fn block(&mut self) {
-        if self.blocked.is_none() {
-            let reason = "low on disk";
-            tracing::warn!("publishes are refused: {reason}");
-            self.blocked = Some(reason.to_owned());
-        }
-    }
-
-    /// Appends what changed in the topology; whether all of it found room.
-    fn append_topology(&mut self) -> Result<bool> {
-        let log = self.log.as_mut().expect("open until the end");
-        let mut recorded = true;
-        for (kind, payload) in self.state.records.drain(..) {
-            match log.append(kind, &[&payload]) {
-                Ok(_) => {
-                    self.group.is_empty = false;
-                    self.group.is_durable = true;
-                }
-                Err(error) if is_refusal(&error) => {
-                    tracing::warn!(%error, "a change of topology is not recorded");
-                    recorded = false;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(recorded)
-    }
-
-    /// Commits the group and tells of it; whether another is needed at once.
-    fn finish_group(&mut self) -> Result<bool> {
-        self.rewrite()?;
-        self.state.mark_deliverable();
-        self.append_topology()?;
-        self.append_settled()?;
-        let log = self.log.as_mut().expect("open until the end");
-        if !self.group.is_empty {
-            log.commit(self.group.is_durable)?;
-            self.group.is_empty = true;
-            self.group.is_durable = false;
-        }
-        let again = self.state.dispatch();
-        // Before anybody is told of the group: the stats never lie behind what a client knows.
-        self.publish_stats();
-        for (reply, answer) in self.group.replies.drain(..) {
-            // A client that is gone hears nothing.
-            let _ = reply.send(answer);
-        }
-        let again = self.send_events()? || again;
-        let again = self.keep_up()? || again;
-        self.publish_stats();
-        Ok(again)
-    }
-
-    fn append_settled(&mut self) -> Result<()> {
-        let log = self.log.as_mut().expect("open until the end");
-        let (head, group, upkeep) = (&mut self.head, &mut self.group, &mut self.upkeep);
-        let mut failure = None;
-        self.state.take_settled(|id, ranges| {
-            // Far below the longest record, whatever the numbers.
-            for ranges in ranges.chunks(4_096) {
-                head.clear();
-                record::put_settled(id, ranges, head);
-                match log.append(record::SETTLED, &[head]) {
-                    Ok(_) => group.is_empty = false,
-                    // Unless a snapshot comes first, they come again after a restart.
-                    Err(error) if is_refusal(&error) => upkeep.unrecorded = true,
-                    Err(error) => failure = Some(error),
-                }
-            }
-        });
-        failure.map_or(Ok(()), Err)
-    }
-
-    /// Hands out what there is to tell; whether a session was closed, which leaves more to do.
-    fn send_events(&mut self) -> Result<bool> {
-        let mut over = Vec::new();
-        let outboxes = &self.outboxes;
-        self.state.take_events(|session, events, taken| {
-            if let Some(outbox) = outboxes.get(&session)
-                && !outbox.push(events, taken)
-            {
-                over.push(session);
-            }
-        });
-        let closed = !over.is_empty();
-        for session in over {
-            if let Some(outbox) = self.outboxes.remove(&session) {
-                let refusal = Refusal::new(320, "the client does not take its events");
-                outbox.end(Some(refusal));
-            }
-            self.state.close_session(session);
-            self.append_topology()?;
-        }
-        Ok(closed)
-    }
-
     fn close(&mut self) -> Result<()> {
+        self.wait_for_commit()?;
+        self.seal()?;
+        self.wait_for_commit()?;
         for session in self.outboxes.keys() {
             self.state.close_session(*session);
         }

@@ -394,6 +394,41 @@ async fn a_failed_sync_is_the_end() {
     assert_eq!(left[0].1, "kept");
 }
 
+#[tokio::test]
+async fn nothing_of_a_large_group_is_told_if_its_sync_fails() {
+    let disk = SimDisk::new();
+    let mut config = config();
+    // Large groups are committed beside the engine then.
+    config.log.background = true;
+    let broker = open_with(config, Arc::new(disk.clone()));
+    let mut client = client(&broker);
+    client.session.declare_queue(queue("q")).await.unwrap();
+    client.session.consume(consumer("q", "c", 0)).await.unwrap();
+    let numbered = |from: u64| {
+        let publish = |n| annals_broker::Publish {
+            confirm: n,
+            ..message("q", n.to_string())
+        };
+        (from..from + 100).map(publish).collect()
+    };
+    // More than one: a spare that is being prepared may take the first.
+    (1..=64).for_each(|nth| disk.fail(SimOp::Sync, nth, std::io::ErrorKind::Other));
+    client.session.publish(1, numbered(1)).await;
+    client.session.publish(1, numbered(101)).await;
+    // Answered, in whatever group it is.
+    let declared = client.session.declare_queue(queue("late")).await;
+    assert!(declared.is_err(), "{declared:?}");
+    loop {
+        match client.event().await.expect("it ends with a word") {
+            SessionEvent::Closed(_) => break,
+            // Failing to prepare a spare, it may have taken the disk for full.
+            SessionEvent::Blocked(_) | SessionEvent::Nacked { .. } => {}
+            event => panic!("{event:?}"),
+        }
+    }
+    assert!(broker.ended().await.is_some());
+}
+
 /// A queue as it should be, by message number.
 #[derive(Debug, Clone, Default)]
 struct Expected {

@@ -4,6 +4,7 @@ use super::arguments::Arguments;
 use super::spec::{BindingSpec, Destination, ExchangeKind, ExchangeSpec, Refusal};
 use annals_core::pattern::topic_matches;
 use bytes::Bytes;
+use foldhash::fast::RandomState;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ pub(crate) struct Exchange {
     pub(crate) arguments: Bytes,
     /// Bindings from here, in the order made.
     bindings: Vec<Binding>,
-    cache: HashMap<Arc<str>, Route>,
+    cache: HashMap<Arc<str>, Route, RandomState>,
     cached_at: u64,
 }
 
@@ -39,7 +40,7 @@ pub(crate) struct Exchanges {
     by_name: BTreeMap<Arc<str>, Exchange>,
     /// Grows with every change of anything routing rests on.
     version: u64,
-    default_cache: HashMap<Arc<str>, Route>,
+    default_cache: HashMap<Arc<str>, Route, RandomState>,
     default_cached_at: u64,
 }
 
@@ -107,7 +108,7 @@ impl Exchanges {
                 internal: spec.internal,
                 arguments: spec.arguments.clone(),
                 bindings: Vec::new(),
-                cache: HashMap::new(),
+                cache: HashMap::default(),
                 cached_at: 0,
             },
         );

@@ -126,8 +126,7 @@ impl Engine {
         if released {
             self.upkeep.wants_snapshot = true;
             // The release counts once it is durable.
-            let log = self.log.as_mut().expect("open until the end");
-            log.commit(true)?;
+            self.commit_open()?;
         }
         Ok(!self.upkeep.rewrite.is_empty())
     }
@@ -183,12 +182,21 @@ impl Engine {
         Ok(true)
     }
 
+    /// Commits what was appended to the open group, which may go on.
+    fn commit_open(&mut self) -> Result<()> {
+        self.group.is_empty = true;
+        self.group.is_durable = false;
+        self.log.as_mut().expect("open until the end").commit(true)
+    }
+
     /// Commits what was appended, and writes the state as a snapshot.
     pub(super) fn commit_and_snapshot(&mut self, exact: bool) -> Result<()> {
+        self.append_topology()?;
+        self.append_settled()?;
+        self.commit_open()?;
         let mut bytes = Vec::new();
         self.state.snapshot(exact, &mut bytes);
         let log = self.log.as_mut().expect("open until the end");
-        log.commit(true)?;
         let written = log.write_snapshot(&bytes);
         self.upkeep.snapshot_at = log.stats().bytes;
         self.upkeep.snapshot_bytes = bytes.len() as u64;

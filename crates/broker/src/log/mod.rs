@@ -3,7 +3,8 @@
 //! In reading order:
 //!
 //! - this file — the words: [`Lsn`], [`LogConfig`], [`Entry`], [`Recovery`], [`Room`], [`LogStats`]
-//! - `writer` — [`Log`]: append, commit, snapshot, release
+//! - `writer` — [`Log`]: append, seal, commit, snapshot, release
+//! - `commit` — [`Commit`]: a sealed group on its way to the disk, on whatever thread
 //! - `reader`, `tail` — [`LogReader`]: payloads by position, from memory or from the disk
 //! - `format` — the bytes: segment headers, group headers, records
 //! - `recover`, `replay` — what a directory holds, read back at start
@@ -11,6 +12,7 @@
 //!
 //! The bytes and the rules of recovery: docs/formats/broker-log.md.
 
+mod commit;
 mod files;
 mod format;
 #[cfg(any(test, feature = "testkit"))]
@@ -26,6 +28,7 @@ mod tail;
 mod tests;
 mod writer;
 
+pub use commit::Commit;
 pub use reader::LogReader;
 pub use writer::Log;
 

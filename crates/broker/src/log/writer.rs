@@ -1,5 +1,6 @@
-//! [`Log`]: append, commit, snapshot, release.
+//! [`Log`]: append, seal, commit, snapshot, release.
 
+use super::commit::{Commit, Part};
 use super::files::Files;
 use super::format::{
     GROUP_HEADER, Group, KIND_RELEASE, PAYLOAD_MAX, SEGMENT_HEADER, encode_record, record_bytes,
@@ -10,13 +11,12 @@ use super::recover::{Recovered, recover};
 use super::{Entry, LogConfig, LogReader, LogStats, Lsn, Recovery, Room, SegmentInfo, snapshot};
 use annals_core::disk::DiskFile;
 use annals_core::{Disk, Error, ErrorKind, Result};
-use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-/// An open group longer than this is written in parts, so that its memory is bounded.
+/// An open group longer than this is made of parts, so that none is copied to grow.
 const PART_MAX: usize = 4 << 20;
 
 /// Kept free at a segment's end: for the mark of a recovery and that of a log closed in order.
@@ -32,14 +32,16 @@ pub struct Log {
     active: Spare,
     /// Where the segment before it ends.
     base: Lsn,
-    /// What of the active segment was written.
+    /// Where the open part starts in the active segment.
     written: u32,
     /// The open part: room for a group header, then records. Empty if there is none.
     part: Vec<u8>,
-    /// Written, not yet committed, so not yet for readers.
-    uncommitted: Vec<(Lsn, Bytes)>,
-    /// Files with writes that were not synced.
+    /// Parts of the open group before it.
+    parts: Vec<Part>,
+    /// Files with parts that no sealed group is to sync.
     unsynced: Vec<Arc<dyn DiskFile>>,
+    /// Whether a sealed group is on its way.
+    is_committing: bool,
     /// Everything before this is durable.
     durable: Lsn,
     /// Where the segments before the active one end.
@@ -60,8 +62,18 @@ pub struct Log {
 struct Released {
     /// Their release is in the open group.
     appended: Vec<u32>,
+    /// Their release is in the group on its way.
+    sealed: Vec<u32>,
     /// Their release is durable.
     durable: BTreeSet<u32>,
+}
+
+impl Released {
+    fn contains(&self, number: u32) -> bool {
+        self.appended.contains(&number)
+            || self.sealed.contains(&number)
+            || self.durable.contains(&number)
+    }
 }
 
 impl std::fmt::Debug for Log {
@@ -144,8 +156,9 @@ impl Log {
             base,
             written,
             part: Vec::new(),
-            uncommitted: Vec::new(),
+            parts: Vec::new(),
             unsynced: Vec::new(),
+            is_committing: false,
             sealed: found.sealed,
             released: Released::default(),
             damaged: found.damaged,
@@ -209,28 +222,65 @@ impl Log {
     /// (two where the group crosses into the next segment). An error is final: what was not
     /// committed may or may not be there at the next start, and every later call fails.
     pub fn commit(&mut self, durable: bool) -> Result<()> {
+        let mut commit = self.seal(durable)?;
+        commit.run();
+        self.committed(commit)
+    }
+
+    /// Ends the open group, for [`Commit::run`] to do the slow part of a commit while the next group
+    /// is appended. It comes back to [`Log::committed`], before anything else is sealed, released
+    /// or written as a snapshot.
+    pub fn seal(&mut self, durable: bool) -> Result<Commit> {
         self.check()?;
-        let any = !self.part.is_empty() || !self.uncommitted.is_empty();
-        self.write_part(false)?;
-        if durable {
-            self.sync()?;
+        assert!(!self.is_committing, "one group at a time is on its way");
+        self.end_part(false);
+        self.is_committing = true;
+        let mut parts = std::mem::take(&mut self.parts);
+        for part in &mut parts {
+            let group = Group {
+                len: part.bytes.len() as u32,
+                closed: part.closed,
+                // What is known now: where parts wait, more may be than when they were begun.
+                durable: self.durable,
+                base: part.base,
+            };
+            part.bytes[..GROUP_HEADER].copy_from_slice(&group.encode(self.source.salt, part.lsn));
+            self.stats.bytes += part.bytes.len() as u64;
         }
-        if any {
-            self.stats.groups += 1;
-            let mut tail = self.source.tail.write();
-            for (start, bytes) in self.uncommitted.drain(..) {
-                tail.push(start, bytes);
-            }
-        }
+        self.stats.groups += u64::from(!parts.is_empty());
+        let mut syncs = Vec::new();
         if durable {
-            self.released
-                .durable
-                .extend(self.released.appended.drain(..));
+            syncs = std::mem::take(&mut self.unsynced);
+            self.stats.fsyncs += syncs.len() as u64;
+            self.released.sealed = std::mem::take(&mut self.released.appended);
+        }
+        Ok(Commit {
+            source: self.source.clone(),
+            parts,
+            syncs,
+            durable: durable.then_some(Lsn::new(self.active.number, self.written)),
+            result: Ok(()),
+        })
+    }
+
+    /// Takes note of how a sealed group's commit went. An error is final, as with [`Log::commit`].
+    pub fn committed(&mut self, commit: Commit) -> Result<()> {
+        self.is_committing = false;
+        commit.result.map_err(|error| self.fail(error))?;
+        if let Some(durable) = commit.durable {
+            self.durable = durable;
+            self.released.durable.extend(self.released.sealed.drain(..));
             self.recycle()?;
         }
         self.pool.top_up();
         self.is_reserve_whole = self.pool.supply().ready > 0;
         Ok(())
+    }
+
+    /// Bytes of the open group.
+    pub fn open_bytes(&self) -> usize {
+        let parts = self.parts.iter().map(|part| part.bytes.len());
+        self.part.len() + parts.sum::<usize>()
     }
 
     /// A reader of what was committed.
@@ -247,8 +297,7 @@ impl Log {
     /// no room even so.
     pub fn write_snapshot(&mut self, state: &[u8]) -> Result<()> {
         self.check()?;
-        self.sync()?;
-        let position = Lsn::new(self.active.number, self.written);
+        let position = self.sync()?;
         let used: Vec<u32> = self.segments().map(|segment| segment.number).collect();
         let (files, salt) = (self.files.clone(), self.source.salt);
         let write = || snapshot::write(&files, salt, position, &used, state);
@@ -284,13 +333,10 @@ impl Log {
 
     /// The segments that hold records, in order, without those released.
     pub fn segments(&self) -> impl Iterator<Item = SegmentInfo> {
-        let released = |number| {
-            self.released.appended.contains(number) || self.released.durable.contains(number)
-        };
         let sealed = self
             .sealed
             .iter()
-            .filter(move |(number, _)| !released(number));
+            .filter(|(number, _)| !self.released.contains(**number));
         let sealed = sealed.map(|(&number, &bytes)| SegmentInfo {
             number,
             bytes,
@@ -314,10 +360,7 @@ impl Log {
                 "log segment {segment} is not sealed"
             )));
         }
-        let known = self.released.durable.contains(&segment)
-            || self.released.appended.contains(&segment)
-            || !self.sealed.contains_key(&segment);
-        if !known {
+        if self.sealed.contains_key(&segment) && !self.released.contains(segment) {
             self.add(KIND_RELEASE, &[&segment.to_le_bytes()])?;
             self.released.appended.push(segment);
         }
@@ -341,8 +384,8 @@ impl Log {
         self.commit(true)?;
         if self.written as usize + GROUP_HEADER <= self.config.segment_bytes as usize {
             self.part.resize(GROUP_HEADER, 0);
-            self.write_part(true)?;
-            self.sync()?;
+            self.end_part(true);
+            self.commit(true)?;
         }
         Ok(())
     }
@@ -397,10 +440,11 @@ impl Log {
             )));
         }
         let bytes = record_bytes(len);
+        if self.part.len() + bytes > PART_MAX {
+            self.end_part(false);
+        }
         if !self.fits(bytes) {
             self.roll()?;
-        } else if self.part.len() + bytes > PART_MAX {
-            self.write_part(false)?;
         }
         if self.part.is_empty() {
             self.part.resize(GROUP_HEADER, 0);
@@ -415,7 +459,7 @@ impl Log {
     fn roll(&mut self) -> Result<()> {
         let next = self.pool.take().ok_or_else(no_room)?;
         self.is_reserve_whole = self.pool.supply().ready > 0;
-        self.write_part(false)?;
+        self.end_part(false);
         self.base = Lsn::new(self.active.number, self.written);
         self.sealed.insert(self.active.number, self.written);
         self.source.segments.write().insert(next.number);
@@ -424,45 +468,46 @@ impl Log {
         Ok(())
     }
 
-    /// Writes the open part, if there is one.
-    fn write_part(&mut self, closed: bool) -> Result<()> {
+    /// Ends the open part, if there is one.
+    fn end_part(&mut self, closed: bool) {
         if self.part.is_empty() {
-            return Ok(());
+            return;
         }
         let like_this = self.part.len().clamp(4096, PART_MAX);
-        let mut part = std::mem::replace(&mut self.part, Vec::with_capacity(like_this));
-        let lsn = Lsn::new(self.active.number, self.written);
-        let len = part.len() as u32;
-        let group = Group {
-            len,
-            closed,
-            durable: self.durable,
-            base: self.base,
-        };
-        part[..GROUP_HEADER].copy_from_slice(&group.encode(self.source.salt, lsn));
-        let written = self.active.file.write_all_at(&part, self.written.into());
-        written.map_err(|error| self.fail(error))?;
-        if !self
-            .unsynced
-            .last()
-            .is_some_and(|file| Arc::ptr_eq(file, &self.active.file))
-        {
-            self.unsynced.push(self.active.file.clone());
+        let bytes = std::mem::replace(&mut self.part, Vec::with_capacity(like_this));
+        let len = bytes.len() as u32;
+        let file = &self.active.file;
+        if !self.unsynced.last().is_some_and(|f| Arc::ptr_eq(f, file)) {
+            self.unsynced.push(file.clone());
         }
+        self.parts.push(Part {
+            file: file.clone(),
+            lsn: Lsn::new(self.active.number, self.written),
+            closed,
+            base: self.base,
+            bytes,
+        });
         self.written += len;
-        self.stats.bytes += u64::from(len);
-        self.uncommitted.push((lsn, part.into()));
-        Ok(())
     }
 
-    /// Makes everything written durable.
-    fn sync(&mut self) -> Result<()> {
-        for file in std::mem::take(&mut self.unsynced) {
-            file.sync_data().map_err(|error| self.fail(error))?;
+    /// Makes all that was committed durable; where it ends.
+    fn sync(&mut self) -> Result<Lsn> {
+        assert!(!self.is_committing, "its group is on its way");
+        let end = match self.parts.first() {
+            Some(part) => part.lsn,
+            None => Lsn::new(self.active.number, self.written),
+        };
+        for file in &self.unsynced {
+            if let Err(error) = file.sync_data() {
+                return Err(self.fail(error));
+            }
             self.stats.fsyncs += 1;
         }
-        self.durable = Lsn::new(self.active.number, self.written);
-        Ok(())
+        let open = &self.parts;
+        self.unsynced
+            .retain(|file| open.iter().any(|part| Arc::ptr_eq(&part.file, file)));
+        self.durable = end;
+        Ok(end)
     }
 
     /// Gives released segments back that no kept snapshot needs to be followed by.

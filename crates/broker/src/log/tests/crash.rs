@@ -39,6 +39,18 @@ impl Told {
         }
     }
 
+    /// Commits while so many more records are appended, which stay open.
+    fn commit_beside(&mut self, disk: &SimDisk, log: &mut Log, durable: bool, more: u64) {
+        let sealed = self.records.len();
+        let mut commit = log.seal(durable).unwrap();
+        (0..more).for_each(|_| self.append(disk, log));
+        assert!(commit.run());
+        log.committed(commit).unwrap();
+        if durable {
+            self.acknowledged.push((disk.steps(), sealed));
+        }
+    }
+
     fn acknowledge(&mut self, disk: &SimDisk) {
         self.acknowledged.push((disk.steps(), self.records.len()));
     }
@@ -113,7 +125,11 @@ fn run(disk: &SimDisk, seed: u64, actions: usize, told: &mut Told) {
             }
             choice => {
                 (0..1 + random.below(5)).for_each(|_| told.append(disk, &mut log));
-                told.commit(disk, &mut log, choice > 10);
+                if random.one_in(2) {
+                    told.commit(disk, &mut log, choice > 10);
+                } else {
+                    told.commit_beside(disk, &mut log, choice > 10, random.below(5));
+                }
             }
         }
     }
