@@ -71,7 +71,9 @@ impl Engine {
         let is_due = log_bytes - self.upkeep.snapshot_at >= every;
         let is_wanted = self.upkeep.wants_snapshot || self.upkeep.unrecorded;
         self.upkeep.snapshot_waits = self.upkeep.snapshot_waits.saturating_sub(1);
-        if is_due || is_blocked && is_wanted && self.upkeep.snapshot_waits == 0 {
+        // Sooner than publishes are refused: what was released is worth more as room.
+        let is_short = is_blocked || self.log().is_pressed();
+        if is_due || is_wanted && is_short && self.upkeep.snapshot_waits == 0 {
             self.commit_and_snapshot(false)?;
         }
         let active = active(self.log());

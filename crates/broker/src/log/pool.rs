@@ -195,6 +195,8 @@ impl Pool {
     /// Gives back a segment that holds nothing of use.
     pub(super) fn recycle(&self, number: u32) -> io::Result<()> {
         let mut state = self.shared.state.lock();
+        // There is something to make a spare of now: who asks waits for it.
+        state.failure = None;
         if state.free.len() < self.shared.target {
             state.free.push(self.shared.files.segment(number));
             self.shared.changed.notify_all();

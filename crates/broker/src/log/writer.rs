@@ -197,6 +197,12 @@ impl Log {
         self.pool.supply().ready > 1
     }
 
+    /// Whether spares are missing that nothing is there to make of.
+    pub fn is_pressed(&self) -> bool {
+        let supply = self.pool.supply();
+        supply.ready + supply.coming < self.config.spare_segments as usize
+    }
+
     /// Bytes that can be appended now, without taking more of the disk.
     pub fn room(&self) -> Room {
         self.pool.top_up();
@@ -515,15 +521,16 @@ impl Log {
         let Some((newest, _)) = self.snapshots.last() else {
             return Ok(());
         };
-        let supply = self.pool.supply();
-        let pressed = supply.ready + supply.coming < self.config.spare_segments as usize;
         let older = self
             .snapshots
             .iter()
             .rev()
             .nth(1)
             .map_or(0, |(older, _)| older.segment());
-        let horizon = if pressed { newest.segment() } else { older };
+        let horizon = match self.is_pressed() {
+            true => newest.segment(),
+            false => older,
+        };
         self.damaged.extend(self.source.damaged.lock().iter());
         let gone = |number: &&u32| !self.damaged.contains(number);
         let gone: Vec<u32> = self
