@@ -254,10 +254,13 @@ impl Ledger {
                 .iter()
                 .filter_map(|e| layout::ledger_number(&self.bus, &e.name));
             for number in numbers {
-                // One more may have been appended since; more than that is a hole.
-                if number != last + 1 {
-                    let missing = layout::ledger_name(&self.bus, last + 1);
-                    return Err(Error::corrupt(format!("ledger entry {missing} is missing")));
+                // Entries appended since. A listing made meanwhile may show a later one without
+                // one before it, which was there first: that one is asked for.
+                for before in last + 1..number {
+                    if !self.exists(before).await? {
+                        let missing = layout::ledger_name(&self.bus, before);
+                        return Err(Error::corrupt(format!("ledger entry {missing} is missing")));
+                    }
                 }
                 last = number;
             }

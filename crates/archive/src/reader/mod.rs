@@ -154,12 +154,25 @@ impl Archive {
                 done => return done.map(|_| kept.insert(Arc::new(index)).clone()),
             }
         }
-        let mut index =
-            Index::open_overlay(self.ledger.bucket().clone(), self.ledger.bus()).await?;
-        index
-            .catch_up_to(&self.ledger, self.pinned, on_damage)
-            .await?;
-        Ok(kept.insert(Arc::new(index)).clone())
+        let mut failed_at = None;
+        loop {
+            let (bucket, bus) = (self.ledger.bucket().clone(), self.ledger.bus());
+            let mut index = Index::open_overlay(bucket, bus).await?;
+            let opened_at = index.position();
+            match index
+                .catch_up_to(&self.ledger, self.pinned, on_damage)
+                .await
+            {
+                // The same, while this one caught up: again, as long as there is a newer one.
+                Err(error)
+                    if error.kind() == ErrorKind::NotFound
+                        && failed_at.is_none_or(|before| before < opened_at) =>
+                {
+                    failed_at = Some(opened_at);
+                }
+                done => return done.map(|_| kept.insert(Arc::new(index)).clone()),
+            }
+        }
     }
 
     /// Asks the index for a place; opens it anew where its objects were replaced meanwhile.
