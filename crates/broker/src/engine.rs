@@ -151,6 +151,7 @@ impl Engine {
         };
         // Who is told of what is on its way is told before the end.
         if let Ok(Some(done)) = self.committer.wait() {
+            self.group.replies.extend(done.kept.leading);
             self.group.replies.extend(done.kept.replies);
         }
         failing.send_replace(failure);
@@ -158,7 +159,8 @@ impl Engine {
         for outbox in self.outboxes.values() {
             outbox.end(Some(refusal.clone()));
         }
-        for (reply, _) in self.group.replies.drain(..) {
+        let group = &mut self.group;
+        for (reply, _) in group.leading.drain(..).chain(group.replies.drain(..)) {
             // One that nobody waits for is no loss.
             let _ = reply.send(Err(refusal.clone()));
         }
@@ -200,7 +202,7 @@ impl Engine {
     fn wait(&mut self) -> Wait {
         let turn = self.taken + TURN_MESSAGES;
         if self.committer.is_busy() {
-            return match self.log().open_bytes() {
+            return match self.log().open_bytes() + self.group.held {
                 ..OPEN_BYTES_MAX => Wait::Commit { or: turn },
                 _ => Wait::CommitAlone,
             };
@@ -220,7 +222,9 @@ impl Engine {
 
     /// Whether the open group waits for nothing more.
     fn is_gathered(&self) -> bool {
+        // Blocked, it looks for room each time.
         self.again
+            || self.blocked.is_some()
             || self.group.is_urgent
             || self.taken > self.group.start
                 && (self.gather.is_reached(self.taken)
@@ -256,8 +260,13 @@ impl Engine {
                 call,
                 reply,
             } => {
+                let leads = matches!(call, Call::Consume(_) | Call::Get { .. });
                 let answer = self.call(session, call)?;
-                self.group.replies.push((reply, answer));
+                let replies = match leads {
+                    true => &mut self.group.leading,
+                    false => &mut self.group.replies,
+                };
+                replies.push((reply, answer));
                 Ok(())
             }
             Command::Open { session, outbox } => {

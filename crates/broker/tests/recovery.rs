@@ -255,7 +255,15 @@ struct Told {
 
 #[tokio::test]
 async fn a_full_disk_refuses_publishes_until_acks_make_room() {
+    // With snapshots that come of themselves, and with none but those that make room.
+    for snapshot_every_bytes in [256 << 10, 64 << 20] {
+        fill_and_ack(snapshot_every_bytes).await;
+    }
+}
+
+async fn fill_and_ack(snapshot_every_bytes: u64) {
     let config = || Config {
+        snapshot_every_bytes,
         log: annals_broker::log::LogConfig {
             disk_bytes_max: 640 << 10,
             ..config().log

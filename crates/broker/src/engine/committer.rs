@@ -17,6 +17,7 @@ use std::thread::JoinHandle;
 /// What a group's commit lets out.
 #[derive(Debug, Default)]
 pub(super) struct Outputs {
+    pub(super) leading: Vec<(Reply, Result<Answer, Refusal>)>,
     pub(super) events: Vec<Events>,
     pub(super) replies: Vec<(Reply, Result<Answer, Refusal>)>,
 }
@@ -66,6 +67,8 @@ impl Committer {
         let thread = named.spawn(move || {
             // However it ends, the engine is woken.
             let _wake = Wake(&commands);
+            // Dropped before that.
+            let ready = ready;
             for job in next {
                 // An error says that the engine is gone.
                 let _ = ready.send(job.run(&commands));
@@ -149,22 +152,23 @@ impl Job {
 
 impl Outputs {
     pub(super) fn is_empty(&self) -> bool {
-        self.replies.is_empty() && self.events.is_empty()
+        self.leading.is_empty() && self.events.is_empty() && self.replies.is_empty()
     }
 
-    /// Hands out events, then answers: what came before a request is known before its answer.
-    /// Returns the sessions that let too many events lie.
+    /// Hands out the answers that deliveries follow, the events, and the other answers, so that
+    /// what came before a request is known before its answer. Returns the sessions that let too
+    /// many events lie.
     fn let_out(&mut self) -> Vec<u64> {
+        // A client that is gone hears nothing.
+        let give = |(reply, answer): (Reply, _)| drop(reply.send(answer));
+        self.leading.drain(..).for_each(give);
         let mut over = Vec::new();
         for mut to in self.events.drain(..) {
             if !to.outbox.push(&mut to.events, &mut to.taken) {
                 over.push(to.session);
             }
         }
-        for (reply, answer) in self.replies.drain(..) {
-            // A client that is gone hears nothing.
-            let _ = reply.send(answer);
-        }
+        self.replies.drain(..).for_each(give);
         over
     }
 }

@@ -6,6 +6,7 @@ use crate::command::{Answer, Reply};
 use crate::core::record;
 use crate::core::spec::Refusal;
 use annals_core::Result;
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 /// A group of fewer messages is committed by the engine itself.
@@ -21,6 +22,10 @@ pub(super) struct Group {
     pub(super) is_urgent: bool,
     /// Messages that came before it.
     pub(super) start: u64,
+    /// Bytes of messages it gives back, and what it tells of others.
+    pub(super) held: usize,
+    /// Answers that deliveries follow, and the others, which follow what is delivered.
+    pub(super) leading: Vec<(Reply, Result<Answer, Refusal>)>,
     pub(super) replies: Vec<(Reply, Result<Answer, Refusal>)>,
 }
 
@@ -31,8 +36,22 @@ impl Group {
             is_durable: false,
             is_urgent: false,
             start,
+            held: 0,
+            leading: Vec::new(),
             replies: Vec::new(),
         }
+    }
+}
+
+impl Group {
+    /// Segments of messages that basic.get took: they are read once the answer is out.
+    pub(super) fn segments_answered(&self) -> BTreeSet<u32> {
+        let answers = self.leading.iter().map(|(_, answer)| answer);
+        let segment = |answer: &Result<Answer, Refusal>| match answer {
+            Ok(Answer::Got(Some((delivered, _)))) => Some(delivered.lsn.segment()),
+            _ => None,
+        };
+        answers.filter_map(segment).collect()
     }
 }
 
@@ -48,15 +67,21 @@ impl Engine {
         self.again |= self.state.dispatch();
         let next = Group::new(self.taken);
         let group = std::mem::replace(&mut self.group, next);
-        let outputs = self.outputs(group.replies);
+        let outputs = Outputs {
+            leading: group.leading,
+            events: self.events(),
+            replies: group.replies,
+        };
+        self.gather.sealed(self.taken);
         if group.is_empty && outputs.is_empty() {
+            self.again |= self.keep_up()?;
+            self.publish_stats();
             return Ok(());
         }
         let log = self.log.as_mut().expect("open until the end");
         let commit = log.seal(!group.is_empty && group.is_durable)?;
         // Before anybody is told of the group: the stats never lie behind what a client knows.
         self.publish_stats();
-        self.gather.sealed(self.taken);
         let job = Job { commit, outputs };
         if self.config.log.background && self.taken - group.start >= BESIDE_MIN {
             return self.committer.commit(job);
@@ -68,6 +93,7 @@ impl Engine {
     /// After a commit.
     pub(super) fn committed(&mut self, done: Done) -> Result<()> {
         // If it failed, the answers it was to give say so.
+        self.group.leading.extend(done.kept.leading);
         self.group.replies.extend(done.kept.replies);
         let log = self.log.as_mut().expect("open until the end");
         log.committed(done.commit)?;
@@ -94,8 +120,8 @@ impl Engine {
         }
     }
 
-    /// Collects what the group is to let out.
-    fn outputs(&mut self, replies: Vec<(Reply, Result<Answer, Refusal>)>) -> Outputs {
+    /// Collects what sessions are to be told.
+    fn events(&mut self) -> Vec<Events> {
         let mut events = Vec::new();
         let outboxes = &self.outboxes;
         self.state.take_events(|session, told, taken| {
@@ -109,7 +135,7 @@ impl Engine {
                 });
             }
         });
-        Outputs { replies, events }
+        events
     }
 
     /// Appends what changed in the topology; whether all of it found room.

@@ -46,6 +46,7 @@ impl Engine {
         if route.is_empty() {
             self.stats.unroutable += 1;
             if publish.mandatory {
+                self.group.held += publish.cost();
                 let event = SessionEvent::Returned {
                     channel: number,
                     code: 312,
@@ -114,6 +115,7 @@ impl Engine {
             self.state.tell(session, event);
         }
         if confirm > 0 {
+            self.group.held += size_of::<SessionEvent>();
             let event = SessionEvent::Nacked {
                 channel,
                 from: confirm,

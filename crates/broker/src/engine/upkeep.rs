@@ -17,8 +17,9 @@ const SETTLED_PER_LOOK: u64 = 65_536;
 const SNAPSHOT_SHARE: u64 = 4;
 /// Groups before a snapshot that found no room is tried again: it costs time and may cost a spare.
 const SNAPSHOT_WAIT: u32 = 16;
-/// Messages rewritten in one group.
+/// Messages rewritten in one group, and bytes after which no more are.
 const REWRITES_PER_GROUP: usize = 4_096;
+const REWRITE_BYTES_PER_GROUP: usize = 4 << 20;
 
 #[derive(Debug, Default)]
 pub(super) struct Upkeep {
@@ -92,6 +93,9 @@ impl Engine {
     }
 
     fn look(&mut self, active: u32, is_new: bool) -> Result<bool> {
+        // What is settled in the open group counts here: it must not be in the log after a release.
+        self.append_settled()?;
+        let answered = self.group.segments_answered();
         let sealed: Vec<u32> = self
             .log()
             .segments()
@@ -102,7 +106,7 @@ impl Engine {
         let mut sparse = BTreeMap::new();
         for &number in &sealed {
             let count = self.state.segments.get(number);
-            if count.live == 0 && !self.upkeep.unrecorded {
+            if count.live == 0 && !self.upkeep.unrecorded && !answered.contains(&number) {
                 let log = self.log.as_mut().expect("open until the end");
                 match log.release(number) {
                     Ok(()) => released = true,
@@ -142,7 +146,8 @@ impl Engine {
         let messages = self.state.messages_in(|number| segments.contains(&number));
         let mut rewritten = 0;
         for copies in messages.chunk_by(|a, b| a.0 == b.0) {
-            if rewritten >= REWRITES_PER_GROUP || !self.rewrite_one(copies)? {
+            let is_full = self.log().open_bytes() >= REWRITE_BYTES_PER_GROUP;
+            if is_full || rewritten >= REWRITES_PER_GROUP || !self.rewrite_one(copies)? {
                 break;
             }
             rewritten += copies.len();

@@ -41,7 +41,11 @@ impl Commit {
         self.result = self.write_and_sync();
         if self.result.is_ok() && !self.parts.is_empty() {
             let mut tail = self.source.tail.write();
-            for part in self.parts.drain(..) {
+            for mut part in self.parts.drain(..) {
+                // The tail's bound counts bytes, not what they lie in.
+                if part.bytes.capacity() > 2 * part.bytes.len() {
+                    part.bytes.shrink_to_fit();
+                }
                 tail.push(part.lsn, Bytes::from(part.bytes));
             }
         }
