@@ -1,17 +1,19 @@
 //! From the archive queue to the ledger, through `LocalBus`, against a bare zstd-1 loop.
 
 use crate::generate::Generator;
-use crate::local::{messages, open_prepared, publish_all};
+use crate::local::{messages, open_broker, open_prepared, publish_all};
 use crate::measure::{self, Pair, Run};
 use crate::{bare, runtime, scratch_dir};
 use annals_archive::archiver::{Archiver, Config, NothingKnown};
 use annals_archive::bucket::DirectoryBucket;
 use annals_archive::{Bucket, Ledger};
+use annals_broker::Config as BrokerConfig;
 use annals_core::Event;
 use annals_core::system::{SystemClock, SystemDisk};
 use anyhow::{Result, ensure};
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const EVENTS: usize = 1_000_000;
 const ROUNDS: usize = 5;
@@ -49,6 +51,38 @@ pub(crate) fn run() -> Result<()> {
         pair.rate_ratio(),
         pair.cpu_ratio(),
     );
+    Ok(())
+}
+
+/// Archives all that is queued in a broker's directory; prints events, seconds, and this process's
+/// memory in MiB at its highest. In a process of its own, whose memory is that of broker and
+/// archiver alone.
+pub(crate) async fn backlog(dir: &Path) -> Result<()> {
+    let (broker, bus) = open_broker(BrokerConfig::new(dir.join("broker"))).await?;
+    let bucket: Arc<dyn Bucket> = Arc::new(DirectoryBucket::open(
+        Arc::new(SystemDisk),
+        dir.join("bucket"),
+    )?);
+    let queued = broker.stats().messages;
+    let start = Instant::now();
+    let archiver = Archiver::start(
+        Arc::clone(&bus),
+        Ledger::open(bucket, "main").await?,
+        Arc::new(NothingKnown),
+        Arc::new(SystemClock),
+        Config::of_bus("main"),
+    )?;
+    while archiver.stats().received < queued {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    archiver.seal().await?;
+    let seconds = start.elapsed().as_secs_f64();
+    let archived = archiver.stats().archived;
+    archiver.stop().await?;
+    let highest = measure::memory_mib(std::process::id())?.1;
+    println!("{archived} {seconds} {highest}");
+    bus.close().await?;
+    broker.close().await?;
     Ok(())
 }
 

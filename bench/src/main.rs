@@ -8,7 +8,7 @@
 //! | broker | durable publish through one lapin connection | RabbitMQ's quorum queue (`cargo xtask services up`) |
 //! | archiver | archive queue to ledger | a bare zstd-1 loop |
 //! | replay | 20 million events into a consumer in process | a bare zstd and header-scan loop |
-//! | startup | start with 10 million messages queued; memory | the stated bounds |
+//! | startup | start with 10 million messages queued, archive them; memory | the stated bounds |
 
 // Its output is what people run it for.
 #![allow(clippy::print_stdout)]
@@ -27,11 +27,13 @@ use std::path::{Path, PathBuf};
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    // A broker in a process of its own, whose CPU can be told from its clients'.
-    if let [verb, dir] = &args[..]
-        && verb == "serve"
-    {
-        return runtime()?.block_on(broker::serve(Path::new(dir)));
+    // In processes of their own, whose CPU and memory can be told from that of the rest.
+    if let [verb, dir] = &args[..] {
+        match verb.as_str() {
+            "serve" => return runtime()?.block_on(broker::serve(Path::new(dir))),
+            "backlog" => return runtime()?.block_on(archiver::backlog(Path::new(dir))),
+            _ => {}
+        }
     }
     let names: Vec<&str> = match args.is_empty() {
         true => vec!["local", "broker", "archiver", "replay", "startup"],
