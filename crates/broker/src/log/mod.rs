@@ -3,7 +3,7 @@
 //! In reading order:
 //!
 //! - this file — the words: [`Lsn`], [`LogConfig`], [`Entry`], [`Recovery`], [`Room`], [`LogStats`]
-//! - `writer` — [`Log`]: append, seal, commit, snapshot, release
+//! - `writer` — [`Log`]: append, seal, commit; `writer/release`: snapshots, released segments
 //! - `commit` — [`Commit`]: a sealed group on its way to the disk, on whatever thread
 //! - `reader`, `tail` — [`LogReader`]: payloads by position, from memory or from the disk
 //! - `format` — the bytes: segment headers, group headers, records
