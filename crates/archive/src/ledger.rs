@@ -133,6 +133,15 @@ impl Ledger {
         Ok(self.head())
     }
 
+    /// Moves the head to an entry that is known to be there, unless it is further on already.
+    pub async fn advance_to(&self, position: Position) -> Result<()> {
+        if position > self.head() {
+            let entry = self.read(position).await?;
+            self.advance(&entry);
+        }
+        Ok(())
+    }
+
     /// One entry, checked in itself (its chain is [`Ledger::entries`]' to check).
     pub async fn read(&self, position: Position) -> Result<Entry> {
         let name = layout::ledger_name(&self.bus, position.0);
@@ -148,7 +157,17 @@ impl Ledger {
         let first = after.0.max(1);
         let read = move |number| {
             let ledger = ledger.clone();
-            async move { ledger.read(Position(number)).await }
+            async move {
+                // Entries are never removed: one before the head that is not there is damage.
+                match ledger.read(Position(number)).await {
+                    Err(error) if error.kind() == ErrorKind::NotFound => {
+                        let missing = layout::ledger_name(ledger.bus(), number);
+                        let text = format!("ledger entry {missing} is missing");
+                        Err(Error::corrupt(text).caused_by(error))
+                    }
+                    read => read,
+                }
+            }
         };
         let mut previous = (after.0 == 0).then_some(EntryHash::default());
         let checked = stream::iter(first..=until.0)

@@ -5,6 +5,7 @@
 use annals_broker::{Broker, Config};
 use annals_bus::{Bus, Consumer, Delivery, LocalBus, Message, Queue, Settle, Tags, Topology};
 use annals_core::Properties;
+use annals_core::sim::{SimDisk, SimOp};
 use annals_core::system::{SystemClock, SystemDisk, SystemRandom};
 use std::path::Path;
 use std::sync::Arc;
@@ -44,6 +45,10 @@ fn damage(directory: &Path, number: usize) {
     let mut found = 0;
     for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
+        // Spares that are being prepared are renamed meanwhile.
+        if path.extension().is_none_or(|extension| extension != "seg") {
+            continue;
+        }
         let mut bytes = std::fs::read(&path).unwrap();
         let at = bytes
             .windows(wanted.len())
@@ -199,4 +204,34 @@ async fn what_cannot_be_reached_is_tried_once_more_then_set_aside_and_comes_with
         .await
         .unwrap();
     until(&broker, 0, 0).await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_for_a_while_comes_later() {
+    let mut config = Config::new("/broker");
+    config.log.tail_bytes_max = 0;
+    config.log.background = false;
+    let disk = SimDisk::new();
+    let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
+    let broker = Broker::open(config, Arc::new(disk.clone()), clock, random).unwrap();
+    let bus = LocalBus::new(&broker);
+    let topology = Topology {
+        queues: vec![Queue::durable(QUEUE)],
+        ..Topology::default()
+    };
+    bus.declare(&topology).await.unwrap();
+    publish(&bus, 0..3).await;
+    // More than two tries of all three.
+    (1..=15).for_each(|nth| disk.fail(SimOp::Read, nth, std::io::ErrorKind::Other));
+    let mut consumer = bus.consume(QUEUE, 100).await.unwrap();
+    let mut came = Vec::new();
+    while came.len() < 3 {
+        tokio::select! {
+            taken = consumer.next() => came.extend(numbers(&taken.unwrap().unwrap())),
+            () = until(&broker, 3, 3) => panic!("set aside"),
+        }
+    }
+    came.sort_unstable();
+    assert_eq!(came, [0, 1, 2]);
+    assert_eq!(broker.stats().unreadable, 0);
 }

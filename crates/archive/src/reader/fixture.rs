@@ -1,13 +1,16 @@
-//! Archives for tests: made through the segment writer and the ledger, remembered as a plain list.
+//! Archives for tests: made through the segment writer and the ledger, remembered as a plain list;
+//! and a bucket that changes while it is read.
 
-use crate::bucket::StoreBucket;
+use crate::bucket::{self, Created, StoreBucket};
 use crate::layout::{self, Hour};
 use crate::ledger::{Ledger, Position};
 use crate::record::{DeliveryRef, RecordRef};
 use crate::segment::{RawFrame, SegmentWriter};
 use crate::{Bucket, wire};
-use annals_core::{EventBuilder, Header, Selection, Timestamp, names};
+use annals_core::{EventBuilder, Header, Result, Selection, Timestamp, names};
+use async_trait::async_trait;
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
@@ -170,4 +173,87 @@ pub(crate) fn numbered(event_type: &str, producer: &str, number: u64) -> Bytes {
         .attribute("producerseq", number.to_string())
         .unwrap();
     builder.json(b"{}").build().unwrap().bytes().clone()
+}
+
+/// A bucket on which something happens before the first segment is read, or the first listing is
+/// made; which then leaves out a name.
+pub(crate) struct Meanwhile {
+    inner: Arc<dyn Bucket>,
+    happens: tokio::sync::Mutex<Option<BoxFuture<'static, ()>>>,
+    unlisted: Option<String>,
+}
+
+impl Meanwhile {
+    /// It happens before the first segment is read.
+    pub(crate) fn at_a_segment(inner: Arc<dyn Bucket>, happens: BoxFuture<'static, ()>) -> Self {
+        Self {
+            inner,
+            happens: tokio::sync::Mutex::new(Some(happens)),
+            unlisted: None,
+        }
+    }
+
+    /// It happens before the first listing, which leaves out the ledger entry of that number.
+    pub(crate) fn at_a_listing(
+        inner: Arc<dyn Bucket>,
+        happens: BoxFuture<'static, ()>,
+        unlisted: u64,
+    ) -> Self {
+        Self {
+            inner,
+            happens: tokio::sync::Mutex::new(Some(happens)),
+            unlisted: Some(layout::ledger_name("main", unlisted)),
+        }
+    }
+
+    async fn read(&self, name: &str) {
+        let is_segment = !name.starts_with("index/") && !name.starts_with("ledger/");
+        if is_segment && self.unlisted.is_none() {
+            self.happens().await;
+        }
+    }
+
+    async fn happens(&self) {
+        if let Some(happens) = self.happens.lock().await.take() {
+            happens.await;
+        }
+    }
+}
+
+impl std::fmt::Debug for Meanwhile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Meanwhile").field(&self.inner).finish()
+    }
+}
+
+#[async_trait]
+impl Bucket for Meanwhile {
+    async fn create(&self, name: &str, bytes: Bytes) -> Result<Created> {
+        self.inner.create(name, bytes).await
+    }
+    async fn put(&self, name: &str, bytes: Bytes) -> Result<()> {
+        self.inner.put(name, bytes).await
+    }
+    async fn get(&self, name: &str) -> Result<Bytes> {
+        self.read(name).await;
+        self.inner.get(name).await
+    }
+    async fn get_range(&self, name: &str, range: std::ops::Range<u64>) -> Result<Bytes> {
+        self.read(name).await;
+        self.inner.get_range(name, range).await
+    }
+    async fn head(&self, name: &str) -> Result<Option<u64>> {
+        self.inner.head(name).await
+    }
+    async fn list(&self, folder: &str, after: Option<&str>) -> Result<Vec<bucket::Entry>> {
+        if self.unlisted.is_some() {
+            self.happens().await;
+        }
+        let mut listed = self.inner.list(folder, after).await?;
+        listed.retain(|entry| Some(&entry.name) != self.unlisted.as_ref());
+        Ok(listed)
+    }
+    async fn delete(&self, name: &str) -> Result<()> {
+        self.inner.delete(name).await
+    }
 }

@@ -1,13 +1,10 @@
 //! The reader against a naive filter over the same events, and against damage.
 
-use super::fixture::{Archived, Fixture, START_US, event};
+use super::fixture::{Archived, Fixture, Meanwhile, START_US, event};
 use super::*;
-use crate::bucket::{self, Created};
 use annals_core::{EventId, Range, Subject, TimeAxis, Timestamp, TypePattern};
-use async_trait::async_trait;
 use bytes::Bytes;
 use futures::FutureExt as _;
-use futures::future::BoxFuture;
 use proptest::prelude::*;
 use std::collections::HashMap;
 
@@ -244,67 +241,6 @@ async fn an_event_is_got_by_source_and_id_with_its_first_bytes() {
     assert!(archive.get("/other", "1").await.unwrap().is_none());
 }
 
-/// A bucket on which something happens before the first segment is read, or the first listing is
-/// made; which then leaves out a name.
-struct Meanwhile {
-    inner: Arc<dyn Bucket>,
-    happens: tokio::sync::Mutex<Option<BoxFuture<'static, ()>>>,
-    unlisted: Option<String>,
-}
-
-impl Meanwhile {
-    async fn read(&self, name: &str) {
-        let is_segment = !name.starts_with("index/") && !name.starts_with("ledger/");
-        if is_segment && self.unlisted.is_none() {
-            self.happens().await;
-        }
-    }
-
-    async fn happens(&self) {
-        if let Some(happens) = self.happens.lock().await.take() {
-            happens.await;
-        }
-    }
-}
-
-impl std::fmt::Debug for Meanwhile {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Meanwhile").field(&self.inner).finish()
-    }
-}
-
-#[async_trait]
-impl Bucket for Meanwhile {
-    async fn create(&self, name: &str, bytes: Bytes) -> Result<Created> {
-        self.inner.create(name, bytes).await
-    }
-    async fn put(&self, name: &str, bytes: Bytes) -> Result<()> {
-        self.inner.put(name, bytes).await
-    }
-    async fn get(&self, name: &str) -> Result<Bytes> {
-        self.read(name).await;
-        self.inner.get(name).await
-    }
-    async fn get_range(&self, name: &str, range: std::ops::Range<u64>) -> Result<Bytes> {
-        self.read(name).await;
-        self.inner.get_range(name, range).await
-    }
-    async fn head(&self, name: &str) -> Result<Option<u64>> {
-        self.inner.head(name).await
-    }
-    async fn list(&self, folder: &str, after: Option<&str>) -> Result<Vec<bucket::Entry>> {
-        if self.unlisted.is_some() {
-            self.happens().await;
-        }
-        let mut listed = self.inner.list(folder, after).await?;
-        listed.retain(|entry| Some(&entry.name) != self.unlisted.as_ref());
-        Ok(listed)
-    }
-    async fn delete(&self, name: &str) -> Result<()> {
-        self.inner.delete(name).await
-    }
-}
-
 #[tokio::test]
 async fn an_index_that_is_replaced_while_a_reader_catches_up_is_opened_again() {
     let mut fixture = Fixture::new(4).await;
@@ -323,11 +259,7 @@ async fn an_index_that_is_replaced_while_a_reader_catches_up_is_opened_again() {
         fixture.seal(&sealed(16)).await;
         index.catch_up(&fixture.ledger).await.unwrap();
     };
-    let bucket = Meanwhile {
-        inner: base,
-        happens: tokio::sync::Mutex::new(Some(happens.boxed())),
-        unlisted: None,
-    };
+    let bucket = Meanwhile::at_a_segment(base, happens.boxed());
     let archive = Archive::open(Arc::new(bucket), "main").await.unwrap();
     let all = read(&archive, &Selection::all(), &ReadOptions::default()).await;
     assert_eq!(all.len(), 16);
@@ -343,11 +275,7 @@ async fn a_listing_made_while_entries_are_appended_shows_no_hole() {
             fixture.seal(&sealed).await;
         }
     };
-    let bucket = Meanwhile {
-        inner: base,
-        happens: tokio::sync::Mutex::new(Some(happens.boxed())),
-        unlisted: Some(crate::layout::ledger_name("main", 2)),
-    };
+    let bucket = Meanwhile::at_a_listing(base, happens.boxed(), 2);
     let ledger = Ledger::open(Arc::new(bucket), "main").await.unwrap();
     assert_eq!(ledger.head(), Position(3));
 }

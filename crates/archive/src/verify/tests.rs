@@ -1,8 +1,9 @@
 //! Whatever is deleted or flipped is found and named; what is sound gives no finding.
 
 use super::*;
-use crate::reader::fixture::{Fixture, START_US, event, numbered};
+use crate::reader::fixture::{Fixture, Meanwhile, START_US, event, numbered};
 use annals_core::Header;
+use futures::FutureExt as _;
 
 /// Three entries, two segments each, and a stored index.
 async fn sound() -> Fixture {
@@ -48,6 +49,43 @@ fn named(report: &Report) -> Vec<&str> {
         .iter()
         .map(|finding| finding.name.as_str())
         .collect()
+}
+
+#[tokio::test]
+async fn an_entry_appended_and_indexed_meanwhile_is_no_finding() {
+    let mut fixture = sound().await;
+    let base = fixture.bucket.clone();
+    let happens = async move {
+        let late = numbered("shop.v1.Placed", "incarnation", 13);
+        fixture.seal(&[(late, START_US)]).await;
+        Index::open_or_rebuild(&fixture.ledger).await.unwrap();
+    };
+    let bucket = Arc::new(Meanwhile::at_a_segment(base, happens.boxed()));
+    let report = verify(bucket, "main", &VerifyOptions::default()).await;
+    assert_eq!(report.unwrap().findings, []);
+}
+
+#[tokio::test]
+async fn an_entry_that_a_listing_leaves_out_is_checked_all_the_same() {
+    let fixture = sound().await;
+    let nothing = async {}.boxed();
+    let bucket = Meanwhile::at_a_listing(fixture.bucket.clone(), nothing, 2);
+    let report = verify(Arc::new(bucket), "main", &VerifyOptions::default()).await;
+    let report = report.unwrap();
+    assert_eq!(report.findings, []);
+    assert_eq!(report.records, fixture.all.len() as u64);
+}
+
+#[tokio::test]
+async fn a_ledger_entry_deleted_from_the_middle_is_damage_to_a_reader() {
+    let fixture = sound().await;
+    let name = layout::ledger_name("main", 2);
+    fixture.bucket.delete(&name).await.unwrap();
+    let mut entries = fixture.ledger.entries(Position(0), Position(3));
+    entries.next().await.unwrap().unwrap();
+    let error = entries.next().await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert!(error.to_string().contains(&name), "{error}");
 }
 
 #[tokio::test]

@@ -4,9 +4,10 @@
 //! them. The broker bounds it by the consumer's prefetch, or by its own bound on unsettled
 //! deliveries.
 //!
-//! A message that cannot be read is set aside: named in the log, counted in
+//! A message that is damaged is set aside: named in the log, counted in
 //! [`annals_broker::Stats::unreadable`], neither handed on nor settled. It holds up nothing, and
-//! is ready again in its queue when the consumer ends.
+//! is ready again in its queue when the consumer ends. One that cannot be read for another reason
+//! comes again.
 
 use super::{SessionSlot, refused};
 use crate::tags::Unsettled;
@@ -21,14 +22,18 @@ use parking_lot::Mutex;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
 
 /// Most deliveries of one `next`, and bytes after which it ends earlier.
 const BATCH_MAX: usize = 4096;
 const BATCH_BYTES: usize = 4 << 20;
 /// Deliveries read together.
 const PART: usize = 128;
+/// How long a message that cannot be read for now waits in its queue.
+const PAUSE: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
 pub(super) struct Consuming {
@@ -89,6 +94,7 @@ impl Consuming {
             unsettled: Unsettled::default(),
             aside: BTreeSet::new(),
             again: Vec::new(),
+            again_at: None,
             cancelled: false,
         };
         let spec = ConsumeSpec {
@@ -128,21 +134,23 @@ pub(super) struct LocalConsumer {
     /// Tags of deliveries that cannot be read. As many as the prefetch at most: then nothing more
     /// comes.
     aside: BTreeSet<u64>,
-    /// Tags of deliveries that the broker is to give out again, from where they lie now.
+    /// Tags of deliveries that the broker is to give out again, and when.
     again: Vec<u64>,
+    again_at: Option<Instant>,
     cancelled: bool,
 }
 
 impl LocalConsumer {
-    /// Reads what lies in the mailbox, in bounds; empty when nothing does.
-    fn take(&mut self) -> Vec<Delivery> {
+    /// Reads what lies in the mailbox, in bounds; `None` when nothing does.
+    fn take(&mut self) -> Option<Vec<Delivery>> {
         let mut taken = Vec::new();
-        let mut bytes = 0;
-        while taken.len() < BATCH_MAX && bytes < BATCH_BYTES {
+        let (mut seen, mut bytes) = (0, 0);
+        while seen < BATCH_MAX && bytes < BATCH_BYTES {
             let part = self.mailbox.state.lock().take(PART);
             if part.is_empty() {
                 break;
             }
+            seen += part.len();
             let messages = Delivered::load_each(&part, &self.consuming.reader);
             for (delivered, message) in part.into_iter().zip(messages) {
                 match message {
@@ -156,7 +164,7 @@ impl LocalConsumer {
                 }
             }
         }
-        taken
+        (seen > 0).then_some(taken)
     }
 
     /// A message that cannot be read: sets it aside, or has it come again if that can help.
@@ -164,10 +172,17 @@ impl LocalConsumer {
         let tag = self.unsettled.leave_out();
         debug_assert_eq!(tag, delivered.tag, "the broker's tags are dense");
         let position = delivered.position();
-        // It may have moved within the log since it was delivered, or the disk was busy.
-        if error.kind() != ErrorKind::Corrupt && !delivered.redelivered {
-            tracing::warn!(%position, %error, "a queued message cannot be read, trying once more");
+        let may_help = match error.kind() {
+            ErrorKind::Corrupt => false,
+            // It may have moved within the log since it was delivered.
+            ErrorKind::NotFound => !delivered.redelivered,
+            // The disk, or the process, is short of something for now.
+            _ => true,
+        };
+        if may_help {
+            tracing::warn!(%position, %error, "a queued message cannot be read, trying again");
             self.again.push(tag);
+            self.again_at.get_or_insert(Instant::now() + PAUSE);
             return;
         }
         tracing::error!(
@@ -179,8 +194,9 @@ impl LocalConsumer {
         self.consuming.unreadable.add(1);
     }
 
+    /// Gives back what is to come again, if it is time.
     async fn give_back(&mut self) -> Result<()> {
-        if self.again.is_empty() {
+        if self.again_at.is_none_or(|at| at > Instant::now()) {
             return Ok(());
         }
         let session = self.consuming.session.get()?;
@@ -188,6 +204,7 @@ impl LocalConsumer {
         let batch = self.again.iter().map(requeue).collect();
         session.settle(self.channel, batch).await;
         self.again.clear();
+        self.again_at = None;
         Ok(())
     }
 }
@@ -204,12 +221,12 @@ impl Consumer for LocalConsumer {
             if let Some(ended) = &mut mailbox.state.lock().ended {
                 return ended.take().map_or(Ok(None), Err);
             }
-            let taken = self.take();
-            if !taken.is_empty() {
-                return Ok(Some(taken));
-            }
-            if self.again.is_empty() {
-                arrived.await;
+            match (self.take(), self.again_at) {
+                (Some(taken), _) if !taken.is_empty() => return Ok(Some(taken)),
+                (Some(_), _) => tokio::task::yield_now().await,
+                // Whichever it is that ends the wait, the loop looks.
+                (None, Some(at)) => drop(timeout_at(at, arrived).await),
+                (None, None) => arrived.await,
             }
         }
     }

@@ -15,8 +15,8 @@ pub(super) async fn run(
 ) {
     let mut index = None;
     loop {
-        positions.mark_unchanged();
-        if let Err(error) = catch_up(&ledger, &mut index).await {
+        let position = *positions.borrow_and_update();
+        if let Err(error) = catch_up(&ledger, position, &mut index).await {
             tracing::error!(%error, "the index lags behind the archive");
             index = None;
         }
@@ -27,9 +27,9 @@ pub(super) async fn run(
     }
 }
 
-async fn catch_up(ledger: &Ledger, index: &mut Option<Index>) -> Result<()> {
-    // The archiver's head is its own: this one moves when it looks.
-    ledger.refresh().await?;
+async fn catch_up(ledger: &Ledger, position: Position, index: &mut Option<Index>) -> Result<()> {
+    // The archiver's head is its own: this one follows what it tells of.
+    ledger.advance_to(position).await?;
     let progress = match index {
         Some(index) => index.catch_up(ledger).await?,
         None => {

@@ -105,9 +105,8 @@ impl Parts {
 
     /// The archive as it is now, pinned.
     pub async fn archive(&self) -> Result<Archive> {
-        let ledger = self.ledger.clone();
-        ledger.refresh().await?;
-        Ok(Archive::at(ledger))
+        self.ledger.refresh().await?;
+        Ok(Archive::at(self.ledger.clone()))
     }
 
     /// Why streamed answers broke off.
