@@ -57,31 +57,26 @@ impl Engine {
             }
             return Ok(Ok(true));
         }
-        let properties = publish.properties.bytes();
         let persistent = publish.properties.is_persistent();
-        self.copies.clear();
-        if persistent {
-            self.state.copies(&route, &mut self.copies);
-        }
-        self.head.clear();
-        put_head(
-            &self.copies,
-            &publish.exchange,
-            &publish.routing_key,
-            properties.len(),
-            &mut self.head,
-        );
-        let bytes = self.head.len() + properties.len() + publish.body.len();
+        let mut bytes = self.put_head(&route, &publish, persistent);
         let bytes_max = self.config.log.message_bytes_max as usize;
         if bytes > bytes_max {
             let text = format!("message size {bytes} is larger than max size {bytes_max}");
             return Err(Refusal::new(406, text));
+        }
+        if self.blocked.is_none() && !self.log().has_room(bytes) {
+            if let Err(error) = self.make_room() {
+                return Ok(Err(error));
+            }
+            // That used the scratch.
+            bytes = self.put_head(&route, &publish, persistent);
         }
         let log = self.log.as_mut().expect("open until the end");
         if self.blocked.is_some() || !log.has_room(bytes) {
             self.block();
             return Ok(Ok(false));
         }
+        let properties = publish.properties.bytes();
         let parts = [self.head.as_slice(), properties, &publish.body];
         let lsn = match log.append(record::PUBLISH, &parts) {
             Ok(lsn) => lsn,
@@ -96,6 +91,25 @@ impl Engine {
         self.state.enqueue(&route, lsn, persistent);
         self.stats.published += 1;
         Ok(Ok(true))
+    }
+
+    /// Writes the start of a message's record into the scratch; how long the record is.
+    #[inline]
+    fn put_head(&mut self, route: &[u32], publish: &Publish, persistent: bool) -> usize {
+        let properties = publish.properties.bytes().len();
+        self.copies.clear();
+        if persistent {
+            self.state.copies(route, &mut self.copies);
+        }
+        self.head.clear();
+        put_head(
+            &self.copies,
+            &publish.exchange,
+            &publish.routing_key,
+            properties,
+            &mut self.head,
+        );
+        self.head.len() + properties + publish.body.len()
     }
 
     fn confirm(&mut self, session: u64, channel: u16, up_to: &mut u64) {

@@ -92,6 +92,18 @@ impl Engine {
         self.look(active, is_new)
     }
 
+    /// Before publishes are refused: lets go of every segment that nothing needs, which so far may
+    /// only wait for a look or a snapshot.
+    pub(super) fn make_room(&mut self) -> Result<()> {
+        self.wait_for_commit()?;
+        let active = active(self.log());
+        self.again |= self.look(active, false)?;
+        if self.upkeep.wants_snapshot || self.upkeep.unrecorded {
+            self.commit_and_snapshot(false)?;
+        }
+        Ok(())
+    }
+
     fn look(&mut self, active: u32, is_new: bool) -> Result<bool> {
         // What is settled in the open group counts here: it must not be in the log after a release.
         self.append_settled()?;
