@@ -26,6 +26,16 @@ fn body(number: usize) -> String {
     format!("<message {number:04}>{}", "x".repeat(2_000))
 }
 
+async fn bus_with_queue(broker: &Broker) -> LocalBus {
+    let bus = LocalBus::new(broker);
+    let topology = Topology {
+        queues: vec![Queue::durable(QUEUE)],
+        ..Topology::default()
+    };
+    bus.declare(&topology).await.unwrap();
+    bus
+}
+
 async fn publish(bus: &dyn Bus, numbers: std::ops::Range<usize>) {
     let messages = numbers.map(|number| Message {
         exchange: "".into(),
@@ -97,12 +107,7 @@ async fn until(broker: &Broker, messages: u64, unreadable: u64) {
 async fn a_record_damaged_while_the_broker_runs_holds_up_nothing_and_is_never_acknowledged() {
     let directory = tempfile::tempdir().unwrap();
     let broker = open(directory.path());
-    let bus = LocalBus::new(&broker);
-    let topology = Topology {
-        queues: vec![Queue::durable(QUEUE)],
-        ..Topology::default()
-    };
-    bus.declare(&topology).await.unwrap();
+    let bus = bus_with_queue(&broker).await;
     publish(&bus, 0..300).await;
     damage(directory.path(), 0);
     damage(directory.path(), 150);
@@ -153,12 +158,7 @@ async fn a_record_damaged_while_the_broker_runs_holds_up_nothing_and_is_never_ac
 async fn what_is_requeued_around_a_damaged_record_comes_again() {
     let directory = tempfile::tempdir().unwrap();
     let broker = open(directory.path());
-    let bus = LocalBus::new(&broker);
-    let topology = Topology {
-        queues: vec![Queue::durable(QUEUE)],
-        ..Topology::default()
-    };
-    bus.declare(&topology).await.unwrap();
+    let bus = bus_with_queue(&broker).await;
     publish(&bus, 0..10).await;
     damage(directory.path(), 4);
     let mut consumer = bus.consume(QUEUE, 100).await.unwrap();
@@ -179,12 +179,7 @@ async fn what_cannot_be_reached_is_tried_once_more_then_set_aside_and_comes_with
 {
     let directory = tempfile::tempdir().unwrap();
     let broker = open(directory.path());
-    let bus = LocalBus::new(&broker);
-    let topology = Topology {
-        queues: vec![Queue::durable(QUEUE)],
-        ..Topology::default()
-    };
-    bus.declare(&topology).await.unwrap();
+    let bus = bus_with_queue(&broker).await;
     publish(&bus, 0..5).await;
     let (log, away) = (directory.path(), directory.path().with_extension("away"));
     std::fs::rename(log, &away).unwrap();
@@ -214,12 +209,7 @@ async fn what_cannot_be_read_for_a_while_comes_later() {
     let disk = SimDisk::new();
     let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
     let broker = Broker::open(config, Arc::new(disk.clone()), clock, random).unwrap();
-    let bus = LocalBus::new(&broker);
-    let topology = Topology {
-        queues: vec![Queue::durable(QUEUE)],
-        ..Topology::default()
-    };
-    bus.declare(&topology).await.unwrap();
+    let bus = bus_with_queue(&broker).await;
     publish(&bus, 0..3).await;
     // More than two tries of all three.
     (1..=15).for_each(|nth| disk.fail(SimOp::Read, nth, std::io::ErrorKind::Other));

@@ -1,4 +1,4 @@
-//! The group: what is appended between two commits, and told of after the second.
+//! The group: what is appended between two seals, and told of once its commit is done.
 
 use super::committer::{Done, Events, Job, Outputs};
 use super::{Engine, is_refusal};
@@ -41,9 +41,7 @@ impl Group {
             replies: Vec::new(),
         }
     }
-}
 
-impl Group {
     /// Segments of messages that basic.get took: they are read once the answer is out.
     pub(super) fn segments_answered(&self) -> BTreeSet<u32> {
         let answers = self.leading.iter().map(|(_, answer)| answer);

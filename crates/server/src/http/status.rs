@@ -45,8 +45,8 @@ pub struct BrokerStatus {
     pub sessions: u64,
     /// Whether publishes are refused for lack of disk.
     pub blocked: bool,
-    /// Messages of the archive queue whose bytes in the broker's log cannot be read: neither
-    /// archived nor acknowledged. Not zero: damage.
+    /// Messages whose bytes in the broker's log cannot be read, with the archiver and each tail
+    /// that set them aside: neither archived nor acknowledged. Not zero: damage.
     #[serde(default)]
     pub unreadable: u64,
 }

@@ -1,4 +1,5 @@
-//! Keeps the index level with the ledger: after every entry the archiver makes.
+//! Keeps the index level with the ledger: after every entry the archiver makes, and once more when
+//! it is stopped.
 //!
 //! The index is derived. That it lags costs readers a moment; that it fails stops nothing.
 
@@ -14,14 +15,19 @@ pub(super) async fn run(
     stop: CancellationToken,
 ) {
     let mut index = None;
+    let mut stopping = false;
     loop {
         let position = *positions.borrow_and_update();
         if let Err(error) = catch_up(&ledger, position, &mut index).await {
             tracing::error!(%error, "the index lags behind the archive");
             index = None;
         }
+        if stopping {
+            return;
+        }
         tokio::select! {
-            () = stop.cancelled() => return,
+            // Once more: what was made since the last look is indexed too.
+            () = stop.cancelled() => stopping = true,
             changed = positions.changed() => if changed.is_err() { return },
         }
     }
