@@ -1,0 +1,1 @@
+//! An event as columns: the type mapping, Protobuf wire to Arrow.

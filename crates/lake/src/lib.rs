@@ -1,0 +1,1 @@
+//! History as Delta tables: converter, files, commits, rebuild.

@@ -1,0 +1,1 @@
+//! Questions to all of history: DataFusion over the lake and the raw tail.
