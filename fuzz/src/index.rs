@@ -63,7 +63,7 @@ struct Part {
     footer_crc32c: u32,
 }
 
-const STATE: &str = "index/v1/main/state/00000000000000000005.binpb";
+const STATE: &str = "index/v2/main/state/00000000000000000005.binpb";
 const ROW_BYTES: usize = 32;
 const BLOCK_ROWS: usize = 128;
 const LINE_BYTES: usize = 20;
@@ -116,11 +116,11 @@ fn content<T: Message + Default>(objects: &Objects, name: &str) -> T {
 }
 
 fn run_name(number: u64) -> String {
-    format!("index/v1/main/runs/{number:020}-{number:020}.binpb")
+    format!("index/v2/main/runs/{number:020}-{number:020}.binpb")
 }
 
 fn rows_name(number: u64) -> String {
-    format!("index/v1/main/runs/{number:020}-{number:020}-000000.rows")
+    format!("index/v2/main/runs/{number:020}-{number:020}-000000.rows")
 }
 
 fn put_run(objects: &mut Objects, number: u64, run: Bytes) {

@@ -3,7 +3,7 @@
 //! ```text
 //! raw/v1/<bus>/<package>/date=2026-11-21/hour=09/<number>-<count>-<hash>.binpb.zst
 //! ledger/<bus>/<number>.binpb
-//! index/v1/<bus>/…                                                       (derived)
+//! index/v2/<bus>/…                                                       (derived)
 //! ```
 //!
 //! Buses and packages are arbitrary text; [`encode`] makes one path component of them that is
@@ -89,6 +89,11 @@ pub fn ledger_folder(bus: &str) -> String {
 
 /// Where a bus's derived index lies; ends with `/`.
 pub fn index_folder(bus: &str) -> String {
+    format!("index/v2/{}/", encode(bus))
+}
+
+/// Where the index of a bus lay in the format before, which is not read any more.
+pub fn old_index_folder(bus: &str) -> String {
     format!("index/v1/{}/", encode(bus))
 }
 

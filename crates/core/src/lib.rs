@@ -53,4 +53,4 @@ pub use pattern::TypePattern;
 pub use properties::Properties;
 pub use random::Random;
 pub use range::{Range, TimeAxis};
-pub use selection::Selection;
+pub use selection::{EventSet, Selection};

@@ -3,6 +3,11 @@
 use crate::range::{Range, TimeAxis};
 use crate::{EventId, Header, Subject, Timestamp, TypePattern};
 use std::collections::HashSet;
+use std::sync::Arc;
+
+mod event_set;
+
+pub use event_set::EventSet;
 
 /// Which events: all conditions must hold; an empty one does not restrict.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -17,6 +22,8 @@ pub struct Selection {
     pub subject: Option<Subject>,
     /// These ids, whatever their source.
     pub ids: Option<HashSet<EventId>>,
+    /// These events. Shared, for there may be millions.
+    pub events: Option<Arc<EventSet>>,
 }
 
 impl Selection {
@@ -41,6 +48,10 @@ impl Selection {
                 .is_none_or(|s| header.subject == Some(s.as_str()))
             && self.matches_type(header.event_type)
             && self.matches_id(header.id)
+            && self
+                .events
+                .as_ref()
+                .is_none_or(|events| events.contains(header.source, header.id))
     }
 
     fn matches_time(&self, time: Option<Timestamp>, archived_at: Timestamp) -> bool {

@@ -119,6 +119,7 @@ impl Described {
             },
             subject: self.subject.as_ref().map(Subject::new).transpose()?,
             ids: ids.map(Iterator::collect::<Result<_>>).transpose()?,
+            events: None,
         })
     }
 }
@@ -175,6 +176,7 @@ mod tests {
             axis: TimeAxis::Archive,
             subject: Some(Subject::new("o-1").unwrap()),
             ids: Some(["a", "b"].map(|id| EventId::new(id).unwrap()).into()),
+            events: None,
         };
         for selection in [selection, Selection::all()] {
             let described = Described::of(&selection);

@@ -11,6 +11,7 @@ use crate::record::{DeliveryRef, RecordRef};
 use crate::segment::{RawFrame, SealedSegment, SegmentWriter};
 use annals_bus::Delivery;
 use annals_core::{Header, Result};
+use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap};
 
 /// Most records of a batch: ordinals are 32 bits.
@@ -218,6 +219,17 @@ impl Batch {
             .map(|(from, covered)| (*from, covered.up_to))
     }
 
+    /// The encoded records of the types that are `wanted`, frame by frame; those of one type in
+    /// order. Only frames that are still being filled are copied.
+    pub fn frames(&self, wanted: impl Fn(&str) -> bool) -> Vec<Bytes> {
+        let types = self.types.iter().filter(|t| wanted(&t.event_type));
+        let frames = types.flat_map(|t| t.full.iter().chain([&t.open]));
+        frames
+            .filter(|frame| !frame.is_empty())
+            .map(RawFrame::to_bytes)
+            .collect()
+    }
+
     /// Compresses the records into one segment per package, named for the ledger number aimed
     /// for. Packages and types come in order of their names, so that the same batch makes the same
     /// bytes. Gives memory back as it goes.
@@ -296,7 +308,7 @@ impl Batch {
         let records = &mut self.types[at];
         if records.open.is_full_for(len) {
             let full = std::mem::replace(&mut records.open, RawFrame::with_full_capacity());
-            records.full.push(full);
+            records.full.push(full.close());
         }
         &mut records.open
     }

@@ -9,22 +9,28 @@
 //! - [`body`] — what a message's body is
 //! - [`batch`] — [`Batcher`]: bounded batches, sealed whole
 //!
+//! - [`open`] — [`OpenRecords`]: what was received and is in no ledger entry yet
+//!
 //! An ack is sent only when the ledger entry that registers the message's segment is durable.
 //! Nothing is refused: a body that is no event is archived as it is.
 
 pub mod batch;
 pub mod body;
 mod consume;
+pub mod open;
 mod properties;
 mod run;
 mod seal;
 
 pub use batch::{Batch, Batcher, ConsumerId, Limits};
+pub use open::OpenRecords;
 
 use crate::ledger::{Ledger, Position};
+use crate::reader::Plan;
 use annals_bus::{Bus, topology};
-use annals_core::{Clock, Error, ErrorKind, Result};
+use annals_core::{Clock, Error, ErrorKind, Result, Selection};
 use async_trait::async_trait;
+use open::Asked;
 use parking_lot::Mutex;
 use run::{Request, Run, Shared};
 use std::fmt::Debug;
@@ -194,12 +200,30 @@ impl Archiver {
     /// Seals what was received so far without waiting for its age; returns when it is durable.
     pub async fn seal(&self) -> Result<()> {
         let (done, wait) = oneshot::channel();
+        self.ask(Request::Seal(done), wait).await
+    }
+
+    /// What was received and is in no ledger entry up to [`OpenRecords::after`] yet, as far as it
+    /// is selected. Nothing is sealed for it; a batch that is being sealed is waited for, so that
+    /// every record is either in an entry up to there or in the answer.
+    ///
+    /// Takes memory for what is being filled, at most that of the open batch.
+    pub async fn open_records(&self, selection: &Selection) -> Result<OpenRecords> {
+        let plan = Arc::new(Plan::new(selection));
+        let (answer, wait) = oneshot::channel();
+        let asked = Asked {
+            plan: Arc::clone(&plan),
+            answer,
+        };
+        let open = self.ask(Request::OpenRecords(asked), wait).await?;
+        open.select(plan).await
+    }
+
+    async fn ask<T>(&self, request: Request, answer: oneshot::Receiver<T>) -> Result<T> {
         let ended = || Error::new(ErrorKind::Closed, "the archiver has ended");
-        self.requests
-            .send(Request::Seal(done))
-            .await
-            .map_err(|_| ended())?;
-        wait.await.map_err(|_| ended())
+        let sent = self.requests.send(request).await;
+        sent.map_err(|_| ended())?;
+        answer.await.map_err(|_| ended())
     }
 
     /// Waits until it ends by itself, which it does only with an error: one that trying again

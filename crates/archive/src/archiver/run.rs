@@ -3,6 +3,7 @@
 use super::batch::{Batcher, Limits};
 use super::body::Body;
 use super::consume::{Arrived, ConsumerTask, Orders};
+use super::open::{Asked, OpenFrames};
 use super::seal::{Sealed, Sealer};
 use super::{Config, Known, Stats};
 use crate::ledger::{Ledger, Position};
@@ -17,12 +18,16 @@ use tokio::time::{Duration, Instant};
 
 /// Groups of deliveries that wait between the consumers and the batch.
 const ARRIVED_MAX: usize = 2;
+/// Who asked for the open records and waits for a batch that is being sealed.
+const ASKED_MAX: usize = 64;
 
 /// What can be asked of a running archiver.
 #[derive(Debug)]
 pub(super) enum Request {
     /// Seal what is there and answer when it is durable and acknowledged.
     Seal(oneshot::Sender<()>),
+    /// Answer with what is in no ledger entry yet.
+    OpenRecords(Asked),
     /// The same, then end.
     Stop,
 }
@@ -37,6 +42,8 @@ pub(super) struct Run {
     sealer: Option<Sealer>,
     /// At most one.
     sealing: JoinSet<Result<Sealed>>,
+    /// Answered when the batch that is being sealed is durable.
+    asked: Vec<Asked>,
     consumers: JoinSet<Result<()>>,
     orders: Vec<watch::Sender<Orders>>,
     arrived: mpsc::Receiver<Arrived>,
@@ -93,6 +100,7 @@ impl Run {
                 writer: None,
             }),
             sealing: JoinSet::new(),
+            asked: Vec::new(),
             consumers,
             orders,
             arrived,
@@ -117,6 +125,7 @@ impl Run {
                         // Whoever asked may be gone.
                         let _ = done.send(());
                     }
+                    Some(Request::OpenRecords(asked)) => self.ask_open(asked).await?,
                     Some(Request::Stop) | None => return self.stop().await,
                 },
             }
@@ -250,8 +259,31 @@ impl Run {
             self.shared.position.send_replace(entry.position);
         }
         self.describe_open(&mut stats);
+        drop(stats);
         self.sealer = Some(sealed.sealer);
+        self.answer_asked();
         Ok(())
+    }
+
+    async fn ask_open(&mut self, asked: Asked) -> Result<()> {
+        self.asked.retain(|asked| !asked.answer.is_closed());
+        if self.asked.len() >= ASKED_MAX {
+            self.finish_sealing().await?;
+        }
+        self.asked.push(asked);
+        self.answer_asked();
+        Ok(())
+    }
+
+    /// Answers unless a batch is being sealed: it is in no entry yet, and not in the open batch.
+    fn answer_asked(&mut self) {
+        let Some(sealer) = &self.sealer else { return };
+        let after = sealer.ledger.head();
+        for Asked { plan, answer } in self.asked.drain(..) {
+            let frames = self.batcher.open().frames(|name| plan.wants_type(name));
+            // Whoever asked may be gone.
+            let _ = answer.send(OpenFrames { after, frames });
+        }
     }
 
     fn describe_open(&self, stats: &mut Stats) {

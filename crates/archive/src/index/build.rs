@@ -5,8 +5,9 @@ use super::part::Row;
 use super::run::{Run, RunWriter};
 use super::skips::SkipList;
 use super::store::Store;
-use super::tally::{Counts, Day, Producers, day_of_us};
+use super::tally::{Counts, Day, Producers, Sources, day_of_us};
 use super::wire;
+use crate::ledger::Position;
 use crate::reader::{Batch, blocking};
 use annals_core::{Header, Result};
 use std::collections::HashMap;
@@ -49,6 +50,27 @@ pub(super) async fn build(store: &Store, before: &[Run], batch: Batch) -> Result
     Ok((Run::create(store, meta).await?, built))
 }
 
+/// The records of a batch that is in no run: which are copies of an event that the runs have up to
+/// a position, or of an earlier record of the batch.
+pub(super) async fn copies(
+    store: &Store,
+    runs: &[Run],
+    until: Position,
+    batch: Batch,
+) -> Result<SkipList> {
+    let mut found = blocking(move || Scanned::new(&batch)).await?;
+    let keys: Arc<[u128]> = found.rows.iter().map(|row| row.key).collect();
+    for run in runs.iter().filter(|run| run.meta.first <= until.0) {
+        for known in run.find(store, &keys).await? {
+            if run.position(&known) <= until {
+                found.known(run.meta.first, &known);
+            }
+        }
+    }
+    found.drop_known();
+    Ok(SkipList::new(found.skips))
+}
+
 /// The events of an entry, ready to be looked up.
 struct Scanned {
     position: u64,
@@ -59,6 +81,7 @@ struct Scanned {
     skips: Vec<u32>,
     conflicts: Vec<wire::Conflict>,
     producers: Producers,
+    sources: Sources,
 }
 
 impl Scanned {
@@ -70,6 +93,7 @@ impl Scanned {
             skips: Vec::new(),
             conflicts: Vec::new(),
             producers: Producers::default(),
+            sources: Sources::default(),
         };
         let mut text = Vec::new();
         for event in batch.iter() {
@@ -81,6 +105,7 @@ impl Scanned {
                 producer_seq,
                 ..
             } = event.header;
+            scanned.sources.add(source);
             scanned.rows.push(Row {
                 key: key_of(source, id, &mut text),
                 content: xxh64(event.event, 0),
@@ -148,7 +173,7 @@ impl Scanned {
         let counts = count(batch, &skips)?;
         let mut encoded = Vec::new();
         skips.encode_into(&mut encoded);
-        Ok(wire::Run {
+        let mut meta = wire::Run {
             first: self.position,
             last: self.position,
             parts,
@@ -156,7 +181,10 @@ impl Scanned {
             counts: counts.to_wire(),
             producers: self.producers.to_wire(),
             conflicts: self.conflicts,
-        })
+            ..wire::Run::default()
+        };
+        self.sources.put_wire(&mut meta);
+        Ok(meta)
     }
 }
 
@@ -193,7 +221,7 @@ fn count(batch: &Batch, skips: &SkipList) -> Result<Counts> {
 }
 
 /// The key of (source, id); `text` is any buffer, used again.
-pub(super) fn key_of(source: &str, id: &str, text: &mut Vec<u8>) -> u128 {
+pub(crate) fn key_of(source: &str, id: &str, text: &mut Vec<u8>) -> u128 {
     text.clear();
     crate::segment::put_id_key(source, id, text);
     let hash = blake3::hash(text);

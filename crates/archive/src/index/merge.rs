@@ -4,7 +4,7 @@
 use super::part::{Footer, Row};
 use super::run::{Run, RunWriter};
 use super::store::Store;
-use super::tally::{Counts, Producers};
+use super::tally::{Counts, Producers, Sources};
 use super::wire;
 use annals_core::{Error, Result};
 use std::sync::Arc;
@@ -26,6 +26,7 @@ pub(super) async fn merge(store: &Store, runs: &[Run]) -> Result<Run> {
     let parts = merge_rows(store, runs, first, last).await?;
     let mut counts = Counts::default();
     let mut producers = Producers::default();
+    let mut sources = Sources::default();
     let mut meta = wire::Run {
         first,
         last,
@@ -35,11 +36,13 @@ pub(super) async fn merge(store: &Store, runs: &[Run]) -> Result<Run> {
     for run in runs {
         counts.add(&run.meta.counts);
         producers.add_wire(&run.meta.producers);
+        sources.add_wire(&run.meta);
         meta.skips.extend(run.meta.skips.iter().cloned());
         meta.conflicts.extend(run.meta.conflicts.iter().cloned());
     }
     meta.counts = counts.to_wire();
     meta.producers = producers.to_wire();
+    sources.put_wire(&mut meta);
     Run::create(store, meta).await
 }
 

@@ -15,7 +15,7 @@
 //! again, they have the same bytes. Every byte is checked before it is used; what is damaged is
 //! named and made anew, never trusted. At most one process writes an index at a time.
 
-mod build;
+pub(crate) mod build;
 mod merge;
 mod overlay;
 mod part;
@@ -34,15 +34,16 @@ pub use tally::{Counts, Day, Gap, Producers};
 
 use crate::Bucket;
 use crate::ledger::{EntryHash, Ledger, Position};
-use crate::reader::{Events, Location, OnDamage, ReadOptions, Source, Wanted};
+use crate::reader::{Batch, Events, Location, OnDamage, ReadOptions, Source, Wanted};
 use annals_core::{Error, ErrorKind, Result};
 use bytes::Bytes;
 use merge::FAN_OUT;
 use prost::Message;
 use run::Run;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use store::{Store, checked};
+use tally::Sources;
 
 /// Entries worked off between two states, at most.
 const ENTRIES_PER_STATE: u64 = 64;
@@ -175,12 +176,42 @@ impl Index {
         for run in self.runs.iter().rev() {
             if let Some(row) = run.find(&self.store, &keys).await?.first() {
                 return Ok(Some(Location {
-                    position: Position(run.meta.first + u64::from(row.entry)),
+                    position: run.position(row),
                     ordinal: row.ordinal,
                 }));
             }
         }
         Ok(None)
+    }
+
+    /// Where the events of these ascending keys lie that were archived up to `until`.
+    pub(crate) async fn find_all(
+        &self,
+        keys: &Arc<[u128]>,
+        until: Position,
+    ) -> Result<Vec<(u128, Location)>> {
+        let mut found = Vec::new();
+        for run in self.runs.iter().filter(|run| run.meta.first <= until.0) {
+            let rows = run.find(&self.store, keys).await?;
+            found.extend(rows.iter().filter_map(|row| {
+                let (position, ordinal) = (run.position(row), row.ordinal);
+                (position <= until).then_some((row.key, Location { position, ordinal }))
+            }));
+        }
+        Ok(found)
+    }
+
+    /// The sources of all events it covers; `None` where there are too many to be told of.
+    pub(crate) fn sources(&self) -> Option<BTreeSet<String>> {
+        let mut sources = Sources::default();
+        self.runs.iter().for_each(|run| sources.add_wire(&run.meta));
+        sources.known()
+    }
+
+    /// Which records of a batch that is not covered are copies of an event up to `until`, or of an
+    /// earlier record of the batch.
+    pub(crate) async fn copies(&self, batch: Batch, until: Position) -> Result<SkipList> {
+        build::copies(&self.store, &self.runs, until, batch).await
     }
 
     /// Distinct events per type and day.
@@ -321,6 +352,9 @@ impl Index {
         }
         if self.position > self.stored {
             self.write_state(ledger).await?;
+        }
+        if self.store.persist && progress.from == Position(0) {
+            self.store.delete_old_format().await?;
         }
         progress.to = self.position;
         Ok(progress)

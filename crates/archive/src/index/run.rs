@@ -9,12 +9,15 @@ use crate::filter::FilterRef;
 use crate::ledger::Position;
 use annals_core::{Error, Result};
 use bytes::Bytes;
+use futures::stream::{self, StreamExt, TryStreamExt};
 use prost::Message;
 use std::ops::Range;
 use std::sync::Arc;
 
 /// Blocks read at once although none of them is asked for: a request costs more.
 const GAP_BLOCKS: usize = 16;
+/// Stretches of a part read at a time; all of them together are no longer than the part.
+const READS_AT_ONCE: usize = 8;
 
 /// A run, opened: what it says beside its rows is in memory. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -64,6 +67,11 @@ impl Run {
 
     pub(super) fn covers(&self, position: Position) -> bool {
         (self.meta.first..=self.meta.last).contains(&position.0)
+    }
+
+    /// The ledger entry of one of its rows.
+    pub(super) fn position(&self, row: &Row) -> Position {
+        Position(self.meta.first + u64::from(row.entry))
     }
 
     /// The names of its objects.
@@ -143,11 +151,18 @@ impl Run {
         let asked: Vec<(usize, u128)> = maybe
             .filter_map(|&key| Some((footer.block_of(key)?, key)))
             .collect();
-        for near in asked.chunk_by(|(one, _), (next, _)| next - one <= GAP_BLOCKS) {
-            let blocks = near[0].0..near[near.len() - 1].0 + 1;
-            let bytes = store
-                .read_range(&name, footer.range(blocks.clone()))
-                .await?;
+        let near: Vec<_> = asked
+            .chunk_by(|(one, _), (next, _)| next - one <= GAP_BLOCKS)
+            .collect();
+        let blocks = |near: &[(usize, u128)]| near[0].0..near[near.len() - 1].0 + 1;
+        let ranges = near.iter().map(|near| footer.range(blocks(near)));
+        let reads: Vec<_> = ranges.map(|range| store.read_range(&name, range)).collect();
+        let mut reads = stream::iter(reads).buffered(READS_AT_ONCE);
+        for near in near {
+            let blocks = blocks(near);
+            let Some(bytes) = reads.try_next().await? else {
+                break;
+            };
             let mut rows = Vec::with_capacity(bytes.len() / super::part::ROW_BYTES);
             let read = footer.read_blocks(blocks.start, &bytes, &mut rows);
             read.map_err(|e| e.context(&name))?;

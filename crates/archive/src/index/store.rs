@@ -24,6 +24,7 @@ const HELD_BYTES_MAX: usize = 256 << 10;
 pub(super) struct Store {
     bucket: Arc<OverlayBucket>,
     folder: Arc<str>,
+    old_folder: Arc<str>,
     /// Whether anything is written to the bucket below.
     pub(super) persist: bool,
     footers: Arc<Mutex<Footers>>,
@@ -40,6 +41,7 @@ impl Store {
         Self {
             bucket: Arc::new(OverlayBucket::new(bucket)),
             folder: layout::index_folder(bus).into(),
+            old_folder: layout::old_index_folder(bus).into(),
             persist,
             footers: Arc::default(),
         }
@@ -105,6 +107,13 @@ impl Store {
             }
         }
         Ok(())
+    }
+
+    /// Removes what the format before left behind.
+    pub(super) async fn delete_old_format(&self) -> Result<()> {
+        let objects = self.list(&self.old_folder).await?;
+        let names: Vec<String> = objects.into_iter().map(|object| object.name).collect();
+        self.delete(&names).await
     }
 
     /// Objects below a folder, all of them.

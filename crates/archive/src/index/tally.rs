@@ -1,7 +1,7 @@
 //! What the index sums up: events per type and day, and the producers' numbers seen.
 
 use super::wire;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 const MICROS_PER_DAY: i64 = 86_400_000_000;
 
@@ -78,6 +78,48 @@ impl Counts {
 /// The day an instant lies in, microseconds since 1970.
 pub(crate) fn day_of_us(micros: i64) -> Day {
     micros.div_euclid(MICROS_PER_DAY) as Day
+}
+
+/// Most sources that are told of.
+const SOURCES_MAX: usize = 1024;
+
+/// The sources of events, as long as they are few.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Sources {
+    names: BTreeSet<String>,
+    many: bool,
+}
+
+impl Sources {
+    /// All of them, unless they are too many to be told of.
+    pub(crate) fn known(self) -> Option<BTreeSet<String>> {
+        (!self.many).then_some(self.names)
+    }
+
+    pub(crate) fn add(&mut self, source: &str) {
+        if self.many || self.names.contains(source) {
+            return;
+        }
+        self.names.insert(source.to_owned());
+        self.many = self.names.len() > SOURCES_MAX;
+        if self.many {
+            self.names.clear();
+        }
+    }
+
+    /// Adds what a run says. The same whatever runs the same events are in.
+    pub(crate) fn add_wire(&mut self, run: &wire::Run) {
+        self.many |= run.many_sources;
+        match self.many {
+            true => self.names.clear(),
+            false => run.sources.iter().for_each(|source| self.add(source)),
+        }
+    }
+
+    pub(crate) fn put_wire(self, run: &mut wire::Run) {
+        run.many_sources = self.many;
+        run.sources = self.names.into_iter().collect();
+    }
 }
 
 /// Which numbers of each producer incarnation the archive holds.
@@ -211,6 +253,31 @@ mod tests {
             let last = numbers.last().copied().unwrap_or(0);
             let expected: Vec<u64> = (1..=last).filter(|n| !numbers.contains(n)).collect();
             prop_assert_eq!(missing, expected);
+        }
+    }
+
+    #[test]
+    fn sources_are_told_of_while_they_are_few_however_runs_are_joined() {
+        let run = |numbers: std::ops::Range<usize>| {
+            let mut sources = Sources::default();
+            numbers.for_each(|n| sources.add(&format!("/s-{n:04}")));
+            let mut run = wire::Run::default();
+            sources.put_wire(&mut run);
+            run
+        };
+        let joined = |runs: &[wire::Run]| {
+            let mut sources = Sources::default();
+            runs.iter().for_each(|run| sources.add_wire(run));
+            sources
+        };
+        let few = joined(&[run(0..600), run(500..1024)]);
+        assert_eq!(few.known().unwrap().len(), 1024);
+        for many in [
+            &[run(0..600), run(500..1025)][..],
+            &[run(0..1), run(0..1025), run(1..2)],
+        ] {
+            assert_eq!(joined(many), joined(&[run(0..1025)]));
+            assert_eq!(joined(many).known(), None);
         }
     }
 

@@ -297,6 +297,27 @@ async fn a_damaged_index_found_while_catching_up_is_made_anew() {
 }
 
 #[tokio::test]
+async fn an_index_of_the_format_before_is_not_read_and_goes_when_the_new_one_is_made() {
+    let fixture = archive_of(10).await;
+    let old = crate::layout::old_index_folder("main");
+    for name in ["state/00000000000000000009.binpb", "runs/x.rows"] {
+        let name = format!("{old}{name}");
+        let nonsense = Bytes::from_static(b"in words of its own");
+        fixture.bucket.put(&name, nonsense).await.unwrap();
+    }
+    // Who may not write makes it up in memory, and removes nothing.
+    let archive = Archive::open(fixture.bucket.clone(), "main").await.unwrap();
+    let distinct = fixture.selected(&Selection::all(), false).len() as u64;
+    assert_eq!(archive.count(&Selection::all()).await.unwrap(), distinct);
+    assert_eq!(fixture.bucket.list(&old, None).await.unwrap().len(), 2);
+    let (index, progress) = Index::open_or_rebuild(&fixture.ledger).await.unwrap();
+    assert_eq!((progress.from.0, progress.to.0), (0, 10));
+    assert_eq!(index.counts().total(), distinct);
+    assert_eq!(index.sources(), Some(["/shop".to_owned()].into()));
+    assert_eq!(fixture.bucket.list(&old, None).await.unwrap(), []);
+}
+
+#[tokio::test]
 async fn the_index_of_another_ledger_is_made_anew() {
     let one = archive_of(3).await;
     Index::open_or_rebuild(&one.ledger).await.unwrap();

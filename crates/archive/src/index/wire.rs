@@ -23,6 +23,11 @@ pub(crate) struct Run {
     pub(crate) producers: Vec<Producer>,
     #[prost(message, repeated, tag = "7")]
     pub(crate) conflicts: Vec<Conflict>,
+    /// Sources of its events, sorted; none where there are too many.
+    #[prost(string, repeated, tag = "8")]
+    pub(crate) sources: Vec<String>,
+    #[prost(bool, tag = "9")]
+    pub(crate) many_sources: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

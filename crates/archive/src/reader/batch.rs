@@ -86,7 +86,7 @@ impl Batch {
     /// Merges the slots of an entry's frames by ordinal.
     ///
     /// Frames of one type come in order, so their slots are runs; a stable sort merges those.
-    pub(super) fn merge(position: Position, decoded: Vec<DecodedFrame>) -> Result<Self> {
+    pub(crate) fn merge(position: Position, decoded: Vec<DecodedFrame>) -> Result<Self> {
         let count = decoded.iter().map(|frame| frame.slots.len()).sum();
         let mut slots: Vec<Slot> = Vec::with_capacity(count);
         let mut frames = Vec::with_capacity(decoded.len());

@@ -21,12 +21,20 @@ impl Archive {
     /// a duplicate. Damage of what it does open is an error.
     pub async fn count(&self, selection: &Selection) -> Result<u64> {
         let index = self.index(OnDamage::Stop).await?;
+        let mut plan = Plan::new(selection);
+        if let Some(events) = &selection.events {
+            let located = self.locate_all(events).await?;
+            if plan.is_of_events_only() {
+                return Ok(located.len() as u64);
+            }
+            plan.located = Some(located);
+        }
         let wanted = Arc::new(Wanted {
-            plan: Plan::new(selection),
+            plan,
             check_headers: false,
         });
         let parallelism = ReadOptions::default().parallelism;
-        let entries = self.ledger.entries(Position(0), self.pinned);
+        let entries = wanted.plan.entries(&self.ledger, Position(0), self.pinned);
         let counted = entries.map(|entry| self.count_entry(entry, &index, &wanted));
         let total = counted
             .buffered(parallelism)
@@ -78,7 +86,7 @@ impl Archive {
         let mut total = 0;
         let mut asked = Vec::new();
         for (number, frame) in opened.index().frames.iter().enumerate() {
-            match wanted.plan.cover(frame) {
+            match wanted.plan.cover(position, frame) {
                 Cover::None => {}
                 Cover::All if skips.is_empty() => total += u64::from(frame.count),
                 cover => asked.push((number, cover == Cover::Some)),

@@ -2,6 +2,7 @@
 //! Blocking work; knows nothing of buckets.
 
 use super::damage::Damage;
+use super::located::Hit;
 use super::plan::Plan;
 use crate::index::SkipList;
 use crate::ledger::Position;
@@ -53,6 +54,20 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
+    /// Where `record` lies in `frame`, which is the first of its batch.
+    #[inline]
+    fn of(frame: &[u8], record: &[u8], scanned: &RecordRef<'_>) -> Self {
+        Self {
+            received_at_us: scanned.delivery.received_at_us,
+            ordinal: scanned.ordinal,
+            frame: 0,
+            record: offset(frame, record),
+            record_len: record.len() as u32,
+            event: offset(frame, scanned.event),
+            event_len: scanned.event.len() as u32,
+        }
+    }
+
     #[inline]
     pub(crate) fn event_in<'a>(&self, frame: &'a [u8]) -> &'a [u8] {
         &frame[self.event as usize..][..self.event_len as usize]
@@ -72,6 +87,22 @@ pub(crate) struct Wanted {
     pub(crate) check_headers: bool,
 }
 
+impl DecodedFrame {
+    /// Walks a frame that no index describes and keeps the records that are selected.
+    pub(crate) fn of(bytes: Bytes, plan: &Plan) -> Result<Self> {
+        let mut slots = Vec::new();
+        for record in frame::iter(&bytes) {
+            let record = record?;
+            let scanned = RecordRef::scan(record)?;
+            let header = Header::scan(scanned.event)?;
+            if plan.wants_event(&header, scanned.delivery.received_at_us) {
+                slots.push(Slot::of(&bytes, record, &scanned));
+            }
+        }
+        Ok(Self { bytes, slots })
+    }
+}
+
 impl FrameJob {
     /// Decompresses the frame and walks it.
     pub(crate) fn run(
@@ -83,7 +114,9 @@ impl FrameJob {
     ) -> Result<DecodedFrame> {
         let described = &self.index.frames[self.number];
         let bytes = pool.decompress(described, &self.compressed)?;
-        let mut slots = Vec::with_capacity(described.count.min(1 << 20) as usize);
+        let hits = wanted.plan.hits(self.position);
+        let most = hits.map_or(described.count as usize, <[Hit]>::len);
+        let mut slots = Vec::with_capacity(most.min(described.count as usize).min(1 << 20));
         let mut count = 0;
         let mut skips = skips.cursor();
         for record in frame::iter(&bytes) {
@@ -91,6 +124,13 @@ impl FrameJob {
             let record = record?;
             let scanned = RecordRef::scan(record)?;
             if skips.contains(scanned.ordinal) {
+                continue;
+            }
+            let is_hit = |hits: &[Hit]| {
+                let at = hits.binary_search_by_key(&scanned.ordinal, |hit| hit.location.ordinal);
+                at.is_ok()
+            };
+            if !hits.is_none_or(is_hit) {
                 continue;
             }
             if self.ask || wanted.check_headers {
@@ -106,15 +146,7 @@ impl FrameJob {
                     Err(e) => return Err(e.context(format!("ordinal {}", scanned.ordinal))),
                 }
             }
-            slots.push(Slot {
-                received_at_us: scanned.delivery.received_at_us,
-                ordinal: scanned.ordinal,
-                frame: 0,
-                record: offset(&bytes, record),
-                record_len: record.len() as u32,
-                event: offset(&bytes, scanned.event),
-                event_len: scanned.event.len() as u32,
-            });
+            slots.push(Slot::of(&bytes, record, &scanned));
         }
         if count != described.count {
             let stated = described.count;

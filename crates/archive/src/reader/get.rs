@@ -32,9 +32,7 @@ impl Found {
 impl Archive {
     /// The first event archived under this source and id.
     pub async fn get(&self, source: &str, id: &str) -> Result<Option<Found>> {
-        // An index ahead of the pinned position may name a place after it.
-        let found = self.look_up(source, id).await?;
-        match found.filter(|location| location.position <= self.pinned) {
+        match self.locate(source, id).await? {
             Some(location) => Ok(Some(self.read(location, source, id).await?)),
             None => Ok(None),
         }

@@ -82,10 +82,10 @@ async fn fetch(
         compressed,
         ask: cover == Cover::Some,
     };
-    if segment.length <= WHOLE_BYTES || plan.share(segment) >= WHOLE_SHARE {
+    if segment.length <= WHOLE_BYTES || plan.share(position, segment) >= WHOLE_SHARE {
         let (index, bytes) = fetch_whole(bucket, segment).await?;
         let mut jobs = Vec::new();
-        for (number, cover) in wanted(plan, &index) {
+        for (number, cover) in wanted(plan, position, &index) {
             let frame = &index.frames[number];
             let range = frame.offset as usize..(frame.offset + frame.length) as usize;
             jobs.push(job(&index, number, bytes.slice(range), cover));
@@ -95,7 +95,7 @@ async fn fetch(
     let opened = Segment::open(bucket.clone(), &segment.name, segment.length).await?;
     check_index(opened.index(), segment)?;
     let mut jobs = Vec::new();
-    let wanted: Vec<_> = wanted(plan, opened.index()).collect();
+    let wanted: Vec<_> = wanted(plan, position, opened.index()).collect();
     // Neighbours in one request.
     for run in wanted.chunk_by(|(one, _), (next, _)| one + 1 == *next) {
         let frames = run[0].0..run[0].0 + run.len();
@@ -162,12 +162,13 @@ pub(crate) fn check_index(index: &wire::SegmentIndex, segment: &wire::Segment) -
 
 fn wanted<'a>(
     plan: &'a Plan,
+    position: Position,
     index: &'a wire::SegmentIndex,
 ) -> impl Iterator<Item = (usize, Cover)> + 'a {
     let covers = index
         .frames
         .iter()
-        .map(|frame| plan.cover(frame))
+        .map(move |frame| plan.cover(position, frame))
         .enumerate();
     covers.filter(|(_, cover)| *cover != Cover::None)
 }

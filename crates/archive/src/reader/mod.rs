@@ -9,6 +9,7 @@
 //! - [`batch`](Batch) — the events of one ledger entry, in place
 //! - [`stream`](Events) — the batches, read ahead and decoded in parallel
 //! - [`count`](Archive::count), [`get`](Archive::get) — how many, and one by (source, id)
+//! - [`located`](Located) — where listed events lie, so that only what holds them is read
 //! - [`damage`](Damage) — what is found damaged is named and never served
 //!
 //! What is not promised: order of event time. Order is that of the ledger, and within an entry
@@ -20,6 +21,7 @@ mod damage;
 mod decode;
 mod get;
 mod load;
+mod located;
 mod plan;
 mod stream;
 
@@ -31,17 +33,18 @@ mod tests;
 pub use batch::{Batch, EventRef, Location};
 pub use damage::{Damage, OnDamage};
 pub use get::Found;
+pub use located::Located;
 pub use stream::Events;
 
-pub(crate) use decode::{Pool, Wanted};
+pub(crate) use decode::{DecodedFrame, Pool, Wanted};
 pub(crate) use load::check_index;
 pub(crate) use plan::{Plan, time_of};
 pub(crate) use stream::{Source, blocking};
 
 use crate::Bucket;
-use crate::index::Index;
+use crate::index::{Index, SkipList};
 use crate::ledger::{Ledger, Position};
-use annals_core::{ErrorKind, Result, Selection};
+use annals_core::{Error, ErrorKind, Result, Selection};
 use std::sync::Arc;
 
 /// How to read.
@@ -80,6 +83,7 @@ pub struct Archive {
     pinned: Position,
     pool: Arc<Pool>,
     index: tokio::sync::Mutex<Option<Arc<Index>>>,
+    located: tokio::sync::Mutex<Option<Arc<Located>>>,
 }
 
 impl Archive {
@@ -95,7 +99,17 @@ impl Archive {
             ledger,
             pool: Arc::default(),
             index: tokio::sync::Mutex::default(),
+            located: tokio::sync::Mutex::default(),
         }
+    }
+
+    /// The archive of a ledger, pinned at one of its entries; 0 is before the first.
+    pub async fn pinned_at(ledger: Ledger, position: Position) -> Result<Self> {
+        ledger.advance_to(position).await?;
+        Ok(Self {
+            pinned: position,
+            ..Self::at(ledger)
+        })
     }
 
     /// The pinned position.
@@ -120,8 +134,12 @@ impl Archive {
             true => None,
             false => Some(self.index(options.on_damage).await?),
         };
+        let mut plan = Plan::new(selection);
+        if let Some(events) = selection.events.as_ref().filter(|_| !options.duplicates) {
+            plan.located = Some(self.located(events, options.on_damage).await?);
+        }
         let wanted = Wanted {
-            plan: Plan::new(selection),
+            plan,
             check_headers: options.on_damage == OnDamage::Report,
         };
         let source = self.source(index);
@@ -175,12 +193,41 @@ impl Archive {
         }
     }
 
+    /// Which records of the archiver's open batch are to be left out so that every event comes
+    /// once: those already archived up to the pinned position, and later copies within the batch.
+    ///
+    /// The archive must be pinned at the position the batch follows or later; what was archived in
+    /// between is left out here. Memory: three words for each record of the batch.
+    pub async fn distinct(&self, open: &Batch) -> Result<SkipList> {
+        if self.pinned.next() < open.position() {
+            return Err(Error::invalid(format!(
+                "the open records follow ledger entry {}, the archive is pinned at {}: refresh it",
+                open.position().0.saturating_sub(1),
+                self.pinned
+            )));
+        }
+        let index = self.index(OnDamage::Stop).await?;
+        match index.copies(open.clone(), self.pinned).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let index = self.index_anew(OnDamage::Stop).await?;
+                index.copies(open.clone(), self.pinned).await
+            }
+            copies => copies,
+        }
+    }
+
+    /// The index, opened again: who writes it removed what the one kept here names.
+    async fn index_anew(&self, on_damage: OnDamage) -> Result<Arc<Index>> {
+        self.index.lock().await.take();
+        self.index(on_damage).await
+    }
+
     /// Asks the index for a place; opens it anew where its objects were replaced meanwhile.
     async fn look_up(&self, source: &str, id: &str) -> Result<Option<Location>> {
         match self.index(OnDamage::Stop).await?.lookup(source, id).await {
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                self.index.lock().await.take();
-                self.index(OnDamage::Stop).await?.lookup(source, id).await
+                let index = self.index_anew(OnDamage::Stop).await?;
+                index.lookup(source, id).await
             }
             found => found,
         }

@@ -1,10 +1,21 @@
 //! A selection, prepared for the steps down to a record: segment by what the ledger says of its
 //! types, frame by what the index says, record by its header.
 
+use super::located::{Hit, Located};
 use crate::filter::{self, FilterRef};
+use crate::ledger::{Entry, Ledger, Position};
+use crate::segment::put_id_key;
 use crate::wire::{self, TimeRange};
-use annals_core::{Header, Selection, TimeAxis, Timestamp};
+use annals_core::{Error, ErrorKind, EventSet, Header, Result, Selection, TimeAxis, Timestamp};
+use futures::stream::{self, BoxStream, StreamExt};
 use std::collections::HashSet;
+use std::sync::Arc;
+
+/// Listed events that are looked for in every frame's id filter; of more, nearly every filter
+/// would say perhaps.
+const LISTED_MAX: usize = 1000;
+/// Entries fetched ahead of those that hold listed events.
+const ENTRIES_AHEAD: usize = 8;
 
 /// What is left to ask of the records of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +35,10 @@ pub(crate) struct Plan {
     /// As plain text, so that looking one up makes no newtype.
     ids: Option<HashSet<Box<str>>>,
     subject: Option<u64>,
+    /// What id filters know the listed events by; only of a short list.
+    listed: Option<Vec<u64>>,
+    /// Where the listed events lie, if it is only the first copy of each that is wanted.
+    pub(crate) located: Option<Arc<Located>>,
 }
 
 impl Plan {
@@ -33,8 +48,62 @@ impl Plan {
         Self {
             ids: ids.map(|ids| ids.iter().map(|id| id.as_str().into()).collect()),
             subject: subject.map(|subject| filter::hash(subject.as_str().as_bytes())),
+            listed: selection.events.as_deref().and_then(listed),
             selection: selection.clone(),
+            located: None,
         }
+    }
+
+    /// Whether nothing is asked of an event but that it is listed.
+    pub(crate) fn is_of_events_only(&self) -> bool {
+        let Selection {
+            patterns,
+            range,
+            axis: _,
+            subject,
+            ids,
+            events,
+        } = &self.selection;
+        let unrestricted = patterns.is_empty() && range.is_all();
+        events.is_some() && unrestricted && subject.is_none() && ids.is_none()
+    }
+
+    /// The listed events that lie in a ledger entry, by ordinal; `None` where that is not known,
+    /// and each record has to be asked.
+    pub(crate) fn hits(&self, position: Position) -> Option<&[Hit]> {
+        self.located.as_deref().map(|located| located.at(position))
+    }
+
+    /// The ledger entries after one position up to another in which something may be selected.
+    pub(crate) fn entries(
+        &self,
+        ledger: &Ledger,
+        after: Position,
+        until: Position,
+    ) -> BoxStream<'static, Result<Entry>> {
+        let Some(located) = &self.located else {
+            return ledger.entries(after, until);
+        };
+        let ledger = ledger.clone();
+        let read = move |position| {
+            let ledger = ledger.clone();
+            async move {
+                ledger
+                    .read(position)
+                    .await
+                    .map_err(|e| missing(position, e))
+            }
+        };
+        let positions = located.positions(after, until);
+        stream::iter(positions)
+            .map(read)
+            .buffered(ENTRIES_AHEAD)
+            .boxed()
+    }
+
+    /// Whether events of a type may be selected.
+    pub(crate) fn wants_type(&self, event_type: &str) -> bool {
+        self.selection.matches_type(event_type)
     }
 
     /// Whether something in a segment may be selected, by its ledger entry.
@@ -47,7 +116,7 @@ impl Plan {
     }
 
     /// About which share of a segment's bytes is selected, between 0 and 1, by its ledger entry.
-    pub(crate) fn share(&self, segment: &wire::Segment) -> f64 {
+    pub(crate) fn share(&self, position: Position, segment: &wire::Segment) -> f64 {
         if self.subject.is_some() {
             return 0.0;
         }
@@ -55,22 +124,37 @@ impl Plan {
             self.selection.matches_type(&summary.r#type)
                 && self.in_time(summary.event_time, summary.received_at)
         });
-        let wanted: u64 = wanted.map(|summary| summary.count).sum();
+        let mut wanted: u64 = wanted.map(|summary| summary.count).sum();
+        if let Some(hits) = self.hits(position) {
+            wanted = wanted.min(hits.len() as u64);
+        } else if self.listed.is_some() {
+            return 0.0;
+        }
         wanted as f64 / segment.count.max(1) as f64
     }
 
     /// How much of a frame is selected, by the segment's index.
-    pub(crate) fn cover(&self, frame: &wire::Frame) -> Cover {
+    pub(crate) fn cover(&self, position: Position, frame: &wire::Frame) -> Cover {
         let filter = FilterRef::new(&frame.subject_filter);
         let excluded = !self.selection.matches_type(&frame.r#type)
             || !self.in_time(frame.event_time, frame.received_at)
-            || self.subject.is_some_and(|hash| !filter.contains_hash(hash));
+            || self.subject.is_some_and(|hash| !filter.contains_hash(hash))
+            || !self.may_hold_listed(position, frame);
+        let selection = &self.selection;
+        let any = selection.subject.is_none() && selection.ids.is_none();
         match excluded {
             true => Cover::None,
-            false if self.subject.is_none() && self.ids.is_none() && self.all_in_time(frame) => {
-                Cover::All
-            }
+            false if any && selection.events.is_none() && self.all_in_time(frame) => Cover::All,
             false => Cover::Some,
+        }
+    }
+
+    fn may_hold_listed(&self, position: Position, frame: &wire::Frame) -> bool {
+        let filter = FilterRef::new(&frame.id_filter);
+        match (self.hits(position), &self.listed) {
+            (Some(hits), _) => hits.iter().any(|hit| filter.contains_hash(hit.filter_hash)),
+            (None, Some(listed)) => listed.iter().any(|&hash| filter.contains_hash(hash)),
+            (None, None) => true,
         }
     }
 
@@ -87,6 +171,11 @@ impl Plan {
         in_time
             && subject.is_none_or(|subject| header.subject == Some(subject.as_str()))
             && self.ids.as_ref().is_none_or(|ids| ids.contains(header.id))
+            && self
+                .selection
+                .events
+                .as_ref()
+                .is_none_or(|events| events.contains(header.source, header.id))
     }
 
     fn in_time(&self, event_time: Option<TimeRange>, received_at: Option<TimeRange>) -> bool {
@@ -108,6 +197,30 @@ impl Plan {
         };
         range.is_all()
             || (self.selection.axis == TimeAxis::Archive && frame.received_at.is_some_and(inside))
+    }
+}
+
+/// The filter hashes of a short list whose sources are known.
+fn listed(events: &EventSet) -> Option<Vec<u64>> {
+    if events.len() > LISTED_MAX || events.of_any_source() > 0 {
+        return None;
+    }
+    let mut text = Vec::new();
+    let hash = |(source, id): (Option<&str>, &str)| {
+        text.clear();
+        put_id_key(source?, id, &mut text);
+        Some(filter::hash(&text))
+    };
+    events.iter().map(hash).collect()
+}
+
+#[cold]
+fn missing(position: Position, error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::NotFound => {
+            Error::corrupt(format!("ledger entry {position} is missing")).caused_by(error)
+        }
+        _ => error,
     }
 }
 
@@ -152,7 +265,11 @@ mod tests {
     fn a_frame_is_covered_as_far_as_its_statistics_prove() {
         #[track_caller]
         fn check(selection: &Selection, frame: &wire::Frame, expected: Cover) {
-            assert_eq!(Plan::new(selection).cover(frame), expected, "{selection:?}");
+            assert_eq!(
+                Plan::new(selection).cover(Position(1), frame),
+                expected,
+                "{selection:?}"
+            );
         }
         let timed = frame(Some((10, 20)), (100, 200));
         let untimed = frame(None, (100, 200));

@@ -128,7 +128,8 @@ impl Reading {
         if self.until <= self.after {
             return Ok(());
         }
-        let entries = self.source.ledger.entries(self.after, self.until);
+        let plan = &self.wanted.plan;
+        let entries = plan.entries(&self.source.ledger, self.after, self.until);
         let loaded = entries
             .map(|entry| self.load(entry))
             .buffered(ENTRIES_AHEAD);

@@ -2,7 +2,7 @@
 
 use super::fixture::{Archived, Fixture, Meanwhile, START_US, event};
 use super::*;
-use annals_core::{EventId, Range, Subject, TimeAxis, Timestamp, TypePattern};
+use annals_core::{EventId, EventSet, Range, Subject, TimeAxis, Timestamp, TypePattern};
 use bytes::Bytes;
 use futures::FutureExt as _;
 use proptest::prelude::*;
@@ -62,6 +62,19 @@ fn drawn_entries() -> impl Strategy<Value = Vec<Vec<Drawn>>> {
     prop::collection::vec(prop::collection::vec(drawn, 0..12), 0..11)
 }
 
+fn event_set(listed: &[(Option<&str>, u8)]) -> Arc<EventSet> {
+    let mut events = EventSet::new();
+    for (source, id) in listed {
+        let id = format!("id-{id}");
+        let added = match source {
+            Some(source) => events.insert(source, &id),
+            None => events.insert_id(&id),
+        };
+        added.unwrap();
+    }
+    Arc::new(events)
+}
+
 fn drawn_selection() -> impl Strategy<Value = Selection> {
     let patterns = prop::sample::subsequence(
         vec![
@@ -76,6 +89,11 @@ fn drawn_selection() -> impl Strategy<Value = Selection> {
     );
     let instant = || prop::option::of((0i64..20).prop_map(|t| time_of(START_US + t * 1000)));
     let ids = prop::option::weighted(0.2, prop::collection::hash_set(0u8..30, 0..6));
+    let listed = (
+        prop::sample::select(vec![Some("/shop"), Some("/other"), None]),
+        0u8..35,
+    );
+    let events = prop::option::weighted(0.4, prop::collection::vec(listed, 0..12));
     (
         patterns,
         instant(),
@@ -83,25 +101,29 @@ fn drawn_selection() -> impl Strategy<Value = Selection> {
         any::<bool>(),
         prop::option::weighted(0.3, 0u8..5),
         ids,
+        events,
     )
-        .prop_map(|(patterns, from, until, archive, subject, ids)| Selection {
-            patterns: patterns
-                .into_iter()
-                .map(|p| TypePattern::new(p).unwrap())
-                .collect(),
-            range: Range { from, until },
-            axis: if archive {
-                TimeAxis::Archive
-            } else {
-                TimeAxis::Event
+        .prop_map(
+            |(patterns, from, until, archive, subject, ids, events)| Selection {
+                patterns: patterns
+                    .into_iter()
+                    .map(|p| TypePattern::new(p).unwrap())
+                    .collect(),
+                range: Range { from, until },
+                axis: if archive {
+                    TimeAxis::Archive
+                } else {
+                    TimeAxis::Event
+                },
+                subject: subject.map(|s| Subject::new(format!("s-{s}")).unwrap()),
+                ids: ids.map(|ids| {
+                    ids.into_iter()
+                        .map(|id| EventId::new(format!("id-{id}")).unwrap())
+                        .collect()
+                }),
+                events: events.map(|events| event_set(&events)),
             },
-            subject: subject.map(|s| Subject::new(format!("s-{s}")).unwrap()),
-            ids: ids.map(|ids| {
-                ids.into_iter()
-                    .map(|id| EventId::new(format!("id-{id}")).unwrap())
-                    .collect()
-            }),
-        })
+        )
 }
 
 proptest! {

@@ -5,11 +5,14 @@ use crate::filter::{self, Filter};
 use crate::record::RecordRef;
 use crate::wire::{self, ProducerInterval, TimeRange};
 use annals_core::Header;
+use bytes::Bytes;
 
 /// Records of one type, encoded, with their statistics.
 #[derive(Debug, Default)]
 pub struct RawFrame {
     bytes: Vec<u8>,
+    /// The records instead of `bytes`, once it is closed.
+    closed: Option<Bytes>,
     count: u32,
     event_time: Option<TimeRange>,
     received_at: Option<TimeRange>,
@@ -58,7 +61,7 @@ impl RawFrame {
 
     /// Bytes of the records so far.
     pub fn len(&self) -> usize {
-        self.bytes.len()
+        self.bytes().len()
     }
 
     /// Whether there is no record yet.
@@ -71,16 +74,31 @@ impl RawFrame {
         !self.is_empty() && self.bytes.len() + len > FRAME_RAW_BYTES
     }
 
+    /// No record is added any more: from now on the records can be had without copying them.
+    #[must_use]
+    pub fn close(mut self) -> Self {
+        self.closed = Some(std::mem::take(&mut self.bytes).into());
+        self
+    }
+
+    /// The encoded records: copied while it is being filled, shared once it is closed.
+    pub fn to_bytes(&self) -> Bytes {
+        match &self.closed {
+            Some(closed) => closed.clone(),
+            None => Bytes::copy_from_slice(&self.bytes),
+        }
+    }
+
     /// The encoded records.
     pub(super) fn bytes(&self) -> &[u8] {
-        &self.bytes
+        self.closed.as_deref().unwrap_or(&self.bytes)
     }
 
     /// What the index says of it; the writer adds where it lies.
     pub(super) fn describe(mut self, event_type: &str) -> wire::Frame {
         wire::Frame {
             r#type: event_type.to_owned(),
-            raw_length: self.bytes.len() as u64,
+            raw_length: self.len() as u64,
             count: self.count,
             event_time: self.event_time,
             received_at: self.received_at,
@@ -92,7 +110,7 @@ impl RawFrame {
     }
 }
 
-fn filter_of(hashes: &mut Vec<u64>) -> bytes::Bytes {
+fn filter_of(hashes: &mut Vec<u64>) -> Bytes {
     if hashes.is_empty() {
         // No value: a filter that is sure of it.
         return Filter::with_capacity(0).to_bytes().into();

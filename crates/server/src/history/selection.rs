@@ -51,6 +51,7 @@ impl SelectionText {
             axis,
             subject: self.subject.as_ref().map(Subject::new).transpose()?,
             ids,
+            events: None,
         })
     }
 
