@@ -125,6 +125,7 @@ impl Checker {
         if tag.1 != rule.wire_type {
             return match tag.1 == BYTES && rule.packable {
                 true => packed(rule, wire),
+                false if matches!(rule.inner, Inner::Entry(_)) => fault(at, NO_ENTRY),
                 false => fault(at, "has a wire type that is not its kind's"),
             };
         }
@@ -153,6 +154,7 @@ impl Checker {
 }
 
 const CUT: &str = "is cut, or a number above 64 bits";
+const NO_ENTRY: &str = "is a map's, and has another wire type than an entry";
 const TOO_DEEP: &str = "is nested too deep";
 
 /// Numbers in one field.

@@ -174,6 +174,8 @@ impl Enums {
     fn push(&mut self, number: i32, row: &mut Row<'_>) -> Step {
         match self.names.get(number) {
             Some(name) => {
+                // A number can be one byte, its name as long as it likes.
+                row.spend(name.len() / 8)?;
                 self.texts.push(name.as_bytes(), row)?;
                 self.named.append_non_null();
             }

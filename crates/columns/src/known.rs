@@ -114,18 +114,29 @@ const JSON_CELLS: usize = 8;
 
 /// Its text, without spaces, keys sorted.
 pub(crate) fn json(kind: JsonType, pieces: &[Span], out: &mut Vec<u8>, row: &mut Row<'_>) -> Step {
-    let mut value = match kind {
-        JsonType::Struct => Json::Object(BTreeMap::new()),
-        JsonType::Value => Json::Null,
-        JsonType::List => Json::Array(Vec::new()),
-    };
-    for piece in pieces {
-        match &mut value {
-            Json::Object(members) => read_struct(members, *piece, row)?,
-            Json::Array(elements) => read_list(elements, *piece, row)?,
-            value => read_value(value, *piece, row)?,
+    let value = match kind {
+        JsonType::Struct => {
+            let mut members = BTreeMap::new();
+            for piece in pieces {
+                read_struct(&mut members, *piece, row)?;
+            }
+            Json::Object(members)
         }
-    }
+        JsonType::List => {
+            let mut elements = Vec::new();
+            for piece in pieces {
+                read_list(&mut elements, *piece, row)?;
+            }
+            Json::Array(elements)
+        }
+        JsonType::Value => {
+            let mut value = Json::Null;
+            for piece in pieces {
+                read_value(&mut value, *piece, row)?;
+            }
+            value
+        }
+    };
     value.write(row.payload, out);
     Ok(())
 }
@@ -256,7 +267,7 @@ fn write_number(number: f64, out: &mut Vec<u8>) {
     {
         (number as i64).to_string()
     } else {
-        serde_json::to_string(&number).unwrap_or_default()
+        format!("{number:?}")
     };
     out.extend_from_slice(text.as_bytes());
 }

@@ -128,7 +128,9 @@ impl Node {
                 Column::Oneof(oneof, leaf) => match self.oneofs[*oneof] {
                     // A member without a column has no name to say.
                     Some(index) if index < self.fields.len() => {
-                        leaf.push_bytes(self.fields[index].name().as_bytes(), row)?;
+                        let name = self.fields[index].name().as_bytes();
+                        row.spend(name.len() / 8)?;
+                        leaf.push_bytes(name, row)?;
                     }
                     _ => leaf.push_null(),
                 },
