@@ -6,9 +6,13 @@
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod directory;
+mod probe;
+#[cfg(feature = "s3")]
+mod s3;
 mod store;
 
 pub use directory::DirectoryBucket;
+pub use probe::probe;
 pub use store::StoreBucket;
 
 use annals_core::{Error, Result};
@@ -46,8 +50,12 @@ pub trait Bucket: Debug + Send + Sync + 'static {
     /// The object's length; `None` if there is no such object.
     async fn head(&self, name: &str) -> Result<Option<u64>>;
 
-    /// The first [`LIST_MAX`] objects below `folder` (empty, or ends with `/`) in byte order of
-    /// their names, after the name `after`. Fewer than [`LIST_MAX`]: there are no more.
+    /// The first [`LIST_MAX`] objects below `folder` (empty, or ends with `/`) in the bucket's
+    /// order of names, after the name `after`. Fewer than [`LIST_MAX`]: there are no more.
+    ///
+    /// Names are compared byte by byte, as S3 does, or component by component, as stores do that
+    /// keep folders; a bucket does always the one or always the other. They differ only where a
+    /// folder's name begins like its neighbour's (`shop/` and `shop.v1/`).
     async fn list(&self, folder: &str, after: Option<&str>) -> Result<Vec<Entry>>;
 
     /// Removes an object; nothing happens if there is none. Derived data only.
