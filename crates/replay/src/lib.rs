@@ -10,7 +10,7 @@
 //! - [`replay`] — [`Replay`]: plan, run
 //! - [`targets`] — [`Target`]: file, stream of bytes, private exchange, consumer in this process
 //! - [`register`] — [`Register`]: the replays of a bucket; [`KnownReplays`] for the archiver
-//! - [`receipt`] — [`Plan`], [`Progress`], [`Receipt`]
+//! - [`receipt`] — [`Plan`], [`Progress`], [`Receipt`], [`Listed`]
 //!
 //! Every event of a selection is delivered once per (source, id), in ledger order, the bytes as
 //! published; every delivery onto a bus is marked by the header `annals-replay-id`, so that the
@@ -24,7 +24,7 @@ pub mod request;
 pub mod targets;
 
 pub use annals_core::{Error, ErrorKind, Result};
-pub use receipt::{Plan, Progress, Receipt};
+pub use receipt::{Listed, ListedEvent, Plan, Progress, Receipt};
 pub use register::{KnownReplays, Register};
 pub use replay::Replay;
 pub use request::Request;

@@ -1,18 +1,22 @@
 //! [`Replay`]: counts what is selected, then delivers exactly that.
 
 use crate::pace::Pace;
-use crate::receipt::{Plan, Progress, Receipt, Skipped};
+use crate::receipt::{Listed, Plan, Progress, Receipt, Skipped};
 use crate::register::{Register, Started};
 use crate::request::Described;
 use crate::{Request, Target};
 use annals_archive::Position;
-use annals_archive::reader::{Archive, Batch, EventRef, ReadOptions};
+use annals_archive::ledger::Entry;
+use annals_archive::reader::{Archive, Batch, EventRef, Located, ReadOptions};
 use annals_core::{Clock, Error, EventId, Random, Result, Selection, TypePattern, random};
-use futures::TryStreamExt;
+use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use tokio::time::{Instant, sleep_until};
+
+/// Ledger entries of listed events read at a time.
+const ENTRIES_AHEAD: usize = 8;
 
 /// One replay of one archive: has an id of its own, and is run once.
 ///
@@ -53,7 +57,12 @@ impl Replay {
         let position = self.archive.position();
         let mut types = BTreeSet::new();
         let (mut segments, mut stored_bytes) = (0, 0);
-        let mut entries = self.archive.ledger().entries(Position(0), position);
+        let located = match &selection.events {
+            Some(events) => Some(self.archive.locate_all(events).await?),
+            None => None,
+        };
+        let listed = located.as_deref().map(Listed::of);
+        let mut entries = self.entries(located.as_deref());
         while let Some(entry) = entries.try_next().await? {
             for segment in entry.entry.segments {
                 let summaries = segment.types.into_iter().map(|summary| summary.r#type);
@@ -69,12 +78,29 @@ impl Replay {
         }
         Ok(Plan {
             position,
-            selected: self.archive.count(selection).await?,
+            selected: self.archive.count(selection).await?
+                + listed.as_ref().map_or(0, |listed| listed.missing),
             commands: self.count_commands(&types).await?,
             types: types.into_iter().collect(),
             segments,
             stored_bytes,
+            listed,
         })
+    }
+
+    /// The ledger entries that may hold what is selected.
+    fn entries(&self, located: Option<&Located>) -> BoxStream<'_, Result<Entry>> {
+        let ledger = self.archive.ledger();
+        let Some(located) = located else {
+            return ledger.entries(Position(0), self.archive.position());
+        };
+        let mut positions: Vec<_> = located.locations().map(|found| found.position).collect();
+        positions.dedup();
+        let read = move |position| ledger.read(position);
+        stream::iter(positions)
+            .map(read)
+            .buffered(ENTRIES_AHEAD)
+            .boxed()
     }
 
     /// Delivers what the plan counted to a target, and writes down that it did.
@@ -111,6 +137,7 @@ impl Replay {
         let skipped = Skipped {
             commands: done.commands,
             unrouted: done.unrouted,
+            missing: plan.missing(),
         };
         let reached = done.delivered + skipped.total();
         if completed && (reached != plan.selected || done.commands != plan.commands) {
@@ -129,6 +156,7 @@ impl Replay {
             delivered: done.delivered,
             skipped,
             completed,
+            listed: plan.listed.clone(),
             started_at: started.started_at,
             finished_at: self.clock.now().to_string(),
         };

@@ -1,7 +1,9 @@
 //! [`Request`]: what to replay and how fast. Which types are commands.
 
+use crate::receipt::ListedEvent;
 use annals_core::{
-    EventId, Range, Result, Selection, Subject, TimeAxis, Timestamp, TypePattern, names,
+    Error, ErrorKind, EventId, EventSet, Range, Result, Selection, Subject, TimeAxis, Timestamp,
+    TypePattern, names,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -83,6 +85,57 @@ pub struct Described {
     /// These ids, sorted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ids: Option<Vec<String>>,
+    /// A list of events.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub events: Option<DescribedEvents>,
+}
+
+/// A list of events as it is written down: a long one is not kept.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DescribedEvents {
+    /// How many are listed.
+    pub listed: u64,
+    /// BLAKE3, in hex, of the list: source, NUL and id of each, a line feed after it. No source:
+    /// any.
+    pub hash: String,
+    /// The events, if they are at most 10,000.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<ListedEvent>,
+}
+
+/// Events of a list that is written down whole.
+const EVENTS_KEPT: usize = 10_000;
+
+impl DescribedEvents {
+    fn of(events: &EventSet) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        for (source, id) in events.iter() {
+            for part in [source.unwrap_or_default(), "\0", id, "\n"] {
+                hasher.update(part.as_bytes());
+            }
+        }
+        let kept = (events.len() <= EVENTS_KEPT).then(|| events.iter().map(ListedEvent::new));
+        Self {
+            listed: events.len() as u64,
+            hash: hasher.finalize().to_hex().to_string(),
+            events: kept.into_iter().flatten().collect(),
+        }
+    }
+
+    fn to_set(&self) -> Result<Arc<EventSet>> {
+        if self.events.len() as u64 != self.listed {
+            let text = format!("the list of {} events was not kept", self.listed);
+            return Err(Error::new(ErrorKind::NotFound, text));
+        }
+        let mut events = EventSet::new();
+        for ListedEvent { source, id } in &self.events {
+            match source {
+                Some(source) => events.insert(source, id)?,
+                None => events.insert_id(id)?,
+            };
+        }
+        Ok(Arc::new(events))
+    }
 }
 
 impl Described {
@@ -99,10 +152,12 @@ impl Described {
             archive_time: selection.axis == TimeAxis::Archive,
             subject: selection.subject.as_ref().map(Subject::to_string),
             ids,
+            events: selection.events.as_deref().map(DescribedEvents::of),
         }
     }
 
-    /// The selection that was described.
+    /// The selection that was described; an error where its list of events was too long to be
+    /// kept.
     pub fn to_selection(&self) -> Result<Selection> {
         let ids = self.ids.as_ref().map(|ids| ids.iter().map(EventId::new));
         Ok(Selection {
@@ -119,7 +174,7 @@ impl Described {
             },
             subject: self.subject.as_ref().map(Subject::new).transpose()?,
             ids: ids.map(Iterator::collect::<Result<_>>).transpose()?,
-            events: None,
+            events: self.events.as_ref().map(|e| e.to_set()).transpose()?,
         })
     }
 }
@@ -170,17 +225,29 @@ mod tests {
 
     #[test]
     fn a_selection_survives_being_written_down() {
+        let mut events = EventSet::new();
+        events.insert("/shop", "o-1").unwrap();
+        events.insert_id("o-2").unwrap();
         let selection = Selection {
             patterns: vec![TypePattern::new("shop.#").unwrap()],
             range: Range::parse("2026-11-20", Timestamp::UNIX_EPOCH).unwrap(),
             axis: TimeAxis::Archive,
             subject: Some(Subject::new("o-1").unwrap()),
             ids: Some(["a", "b"].map(|id| EventId::new(id).unwrap()).into()),
-            events: None,
+            events: Some(Arc::new(events.clone())),
         };
         for selection in [selection, Selection::all()] {
             let described = Described::of(&selection);
             assert_eq!(described.to_selection().unwrap(), selection);
         }
+        let hash = DescribedEvents::of(&events).hash;
+        for number in events.len()..=EVENTS_KEPT {
+            events.insert_id(&format!("id-{number}")).unwrap();
+        }
+        let long = DescribedEvents::of(&events);
+        assert_eq!((long.listed, long.events.len()), (10_001, 0));
+        assert_ne!(long.hash, hash);
+        let error = long.to_set().unwrap_err().to_string();
+        assert!(error.contains("10001 events was not kept"), "{error}");
     }
 }

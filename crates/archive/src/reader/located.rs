@@ -86,9 +86,13 @@ impl Located {
 
     /// The ledger entries after one position up to another that hold some.
     pub(crate) fn positions(&self, after: Position, until: Position) -> Vec<Position> {
-        let mut positions: Vec<_> = self.locations().map(|location| location.position).collect();
-        positions.dedup();
-        positions.retain(|position| (after.next()..=until).contains(position));
+        let mut positions = Vec::new();
+        for Location { position, .. } in self.locations() {
+            let wanted = (after.next()..=until).contains(&position);
+            if wanted && positions.last() != Some(&position) {
+                positions.push(position);
+            }
+        }
         positions
     }
 

@@ -203,6 +203,8 @@ impl PartialEq for EventSet {
     }
 }
 
+impl Eq for EventSet {}
+
 impl fmt::Debug for EventSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EventSet")
