@@ -58,6 +58,8 @@ fn carried(error: &DataFusionError) -> Option<Error> {
 
 fn kind(root: &DataFusionError) -> ErrorKind {
     match root {
+        // DataFusion takes a pattern that does not compile for a bug of its own.
+        DataFusionError::Internal(text) if text.contains("did not compile") => ErrorKind::Invalid,
         DataFusionError::ParquetError(_) => ErrorKind::Corrupt,
         DataFusionError::ObjectStore(e) => match &**e {
             datafusion::object_store::Error::NotFound { .. } => ErrorKind::NotFound,
@@ -87,6 +89,10 @@ fn text(root: &DataFusionError) -> String {
     ] {
         text = text.strip_prefix(prefix).unwrap_or(text);
     }
+    let text = text
+        .split("\nThis issue was likely caused")
+        .next()
+        .unwrap_or(text);
     let mut shown: String = text.chars().take(TEXT_MAX).collect();
     if shown.len() < text.len() {
         shown.push('…');

@@ -1,6 +1,7 @@
 //! [`Answer`]: batches as they are made, then a [`Summary`]. Dropping it stops the work.
 
 use super::run::{self, Terms};
+use super::stopping::Ending;
 use super::{Shared, closed};
 use crate::history::{Pinned, Scanned};
 use crate::limits::Limit;
@@ -53,11 +54,15 @@ pub struct Summary {
 
 /// The task that works on a question; dropping this stops it.
 #[derive(Debug)]
-struct Work(JoinHandle<Result<()>>);
+struct Work {
+    task: JoinHandle<Result<()>>,
+    ending: Arc<Ending>,
+}
 
 impl Drop for Work {
     fn drop(&mut self) {
-        self.0.abort();
+        self.ending.abandon();
+        self.task.abort();
     }
 }
 
@@ -72,14 +77,17 @@ impl Answer {
         let rows_max = terms.rows_max;
         let (planned, plan) = oneshot::channel();
         let (sender, batches) = mpsc::channel(BATCHES_AHEAD);
-        let mut work = Work(handle.spawn(async move {
+        let ending = Arc::new(Ending::new(deadline.into_std(), timeout));
+        let watched = Arc::clone(&ending);
+        let task = handle.spawn(async move {
             // Held until the work has truly ended, not until nobody waits for it.
             let _turn = turn;
-            let run = run::run(&shared, &terms, planned, sender);
+            let run = run::run(&shared, &terms, &watched, planned, sender);
             tokio::time::timeout_at(terms.deadline, run)
                 .await
                 .unwrap_or_else(|_| Err(Limit::Time { timeout }.error()))
-        }));
+        });
+        let mut work = Work { task, ending };
         let planned = tokio::time::timeout_at(deadline + GRACE, plan)
             .await
             .map_err(|_| Limit::Time { timeout }.error())?;
@@ -176,7 +184,7 @@ impl Answer {
 
 /// How a task ended: its own result, or a panic as an error.
 async fn outcome(work: &mut Work) -> Result<()> {
-    match (&mut work.0).await {
+    match (&mut work.task).await {
         Ok(result) => result,
         Err(e) if e.is_panic() => Err(Error::new(
             ErrorKind::Internal,

@@ -4,6 +4,7 @@ mod answer;
 mod listing;
 mod run;
 mod session;
+mod stopping;
 mod stores;
 
 pub use answer::{Answer, Summary};

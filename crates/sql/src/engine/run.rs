@@ -1,5 +1,6 @@
 //! The work on one question: read, pin, plan, run. Everything here is on the engine's threads.
 
+use super::stopping::{Ending, stoppable};
 use super::{Shared, listing, session};
 use crate::failure;
 use crate::functions::Functions;
@@ -46,6 +47,7 @@ pub(super) struct Planned {
 pub(super) async fn run(
     shared: &Shared,
     terms: &Terms,
+    ending: &Arc<Ending>,
     planned: oneshot::Sender<Planned>,
     batches: mpsc::Sender<RecordBatch>,
 ) -> Result<()> {
@@ -74,6 +76,7 @@ pub(super) async fn run(
     let question = Running {
         shared,
         terms,
+        ending,
         pinned,
     };
     question.run(*statement, &names, planned, batches).await
@@ -82,6 +85,7 @@ pub(super) async fn run(
 struct Running<'a> {
     shared: &'a Shared,
     terms: &'a Terms,
+    ending: &'a Arc<Ending>,
     pinned: Arc<dyn Pinned>,
 }
 
@@ -105,7 +109,9 @@ impl Running<'_> {
         guard::check_optimized(&plan)?;
         let planner = Arc::clone(state.query_planner());
         let plan = planner.create_physical_plan(&plan, &state).await;
-        let plan = plan.map_err(|e| self.failed(&e))?;
+        let plan = plan
+            .and_then(|plan| stoppable(plan, self.ending))
+            .map_err(|e| self.failed(&e))?;
         let schema = plan.schema();
         let mut stream = execute_stream(plan, state.task_ctx()).map_err(|e| self.failed(&e))?;
         let pinned = Arc::clone(&self.pinned);
@@ -141,7 +147,7 @@ impl Running<'_> {
             ..self.shared.runtime_env.clone()
         };
         let threads = self.shared.config.threads;
-        session::open(&self.pinned, tables, functions, runtime, threads)
+        session::open(&self.pinned, tables, functions, runtime, threads, bytes)
     }
 
     /// Asks for one row more than is given, so that it is known whether there were more.

@@ -27,6 +27,7 @@ pub(super) fn open(
     functions: &Functions,
     runtime: RuntimeEnv,
     threads: usize,
+    memory_bytes: usize,
 ) -> Result<SessionState> {
     let mut config = SessionConfig::new()
         .with_target_partitions(threads)
@@ -36,6 +37,9 @@ pub(super) fn open(
     let options = config.options_mut();
     options.sql_parser.collect_spans = true;
     options.execution.enable_recursive_ctes = false;
+    // Each sort keeps this much free for merging what it spilled: a part of what there is.
+    let merging = &mut options.execution.sort_spill_reservation_bytes;
+    *merging = (*merging).min(memory_bytes / (8 * threads));
     let mut tables = functions.tables().to_vec();
     tables.push(Arc::new(TableFunction::new(
         latest::NAME.to_owned(),

@@ -14,7 +14,7 @@ const CONSTANT_BYTES_MAX: usize = 64 << 10;
 /// Longest regular expression.
 const PATTERN_BYTES_MAX: usize = 4 << 10;
 /// Heaviest expression once each column is replaced by what it stands for, as optimizers do.
-const WEIGHT_MAX: u64 = 160_000;
+const WEIGHT_MAX: u64 = 400_000;
 /// The weight of an expression that is no constant; a constant weighs 1.
 const WEIGHT: u64 = 8;
 
@@ -150,32 +150,41 @@ fn expressions(plan: &LogicalPlan) -> Vec<Expr> {
 }
 
 fn weigh_expr(expr: &Expr, inputs: &[(&LogicalPlan, Vec<u64>)]) -> Result<u64> {
-    let mut weight = 0_u64;
-    let mut found = Ok(());
-    expr.apply(|e| {
-        weight = weight.saturating_add(match e {
-            Expr::Column(column) => inputs
-                .iter()
-                .find_map(|(plan, w)| position(plan.schema(), column).and_then(|i| w.get(i)))
-                .copied()
-                .unwrap_or(WEIGHT),
-            Expr::Literal(..) => 1,
-            _ => WEIGHT,
-        });
-        if let Expr::ScalarSubquery(subquery) = e {
-            found = weigh(&subquery.subquery).map(|_| ());
-        } else if let Expr::InSubquery(subquery) = e {
-            found = weigh(&subquery.subquery.subquery).map(|_| ());
-        } else if let Expr::Exists(exists) = e {
-            found = weigh(&exists.subquery.subquery).map(|_| ());
+    let own = match expr {
+        Expr::Column(column) => inputs
+            .iter()
+            .find_map(|(plan, w)| position(plan.schema(), column).and_then(|i| w.get(i)))
+            .copied()
+            .unwrap_or(WEIGHT),
+        Expr::Literal(..) => 1,
+        _ => WEIGHT,
+    };
+    match expr {
+        Expr::ScalarSubquery(subquery) => _ = weigh(&subquery.subquery)?,
+        Expr::InSubquery(within) => _ = weigh(&within.subquery.subquery)?,
+        Expr::Exists(exists) => _ = weigh(&exists.subquery.subquery)?,
+        _ => {}
+    }
+    let mut parts = 0_u64;
+    let mut failed = Ok(());
+    expr.apply_children(|child| {
+        match weigh_expr(child, inputs) {
+            Ok(weight) => parts = parts.saturating_add(weight),
+            Err(error) => failed = Err(error),
         }
-        Ok(match found {
+        Ok(match failed {
             Ok(()) => TreeNodeRecursion::Continue,
             Err(_) => TreeNodeRecursion::Stop,
         })
     })
     .map_err(failure::internal)?;
-    found?;
+    failed?;
+    // The types of a call's arguments are looked up twice, by each call around them again.
+    let times = match expr {
+        Expr::ScalarFunction(_) => 2,
+        _ => 1,
+    };
+    let weight = own.saturating_add(parts.saturating_mul(times));
     if weight > WEIGHT_MAX {
         return Err(too_large(
             "an expression uses columns that use columns: written out it would be too large",

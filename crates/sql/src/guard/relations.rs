@@ -15,6 +15,13 @@ pub const IN_LIST_MAX: usize = 10_000;
 /// Most expressions in one question, plain values left out.
 pub const EXPRESSIONS_MAX: usize = 20_000;
 
+/// Deepest subquery among expressions: the planner visits each level twice as often as the last.
+const SUBQUERY_DEPTH_MAX: usize = 8;
+/// Deepest call of a function in a function.
+const CALL_DEPTH_MAX: usize = 14;
+/// What all calls may cost, each twice what it would one level further out: so often are the
+/// types of its arguments looked up.
+const CALLS_COST_MAX: usize = 1 << 17;
 /// Most items of `CUBE`, whose groupings double with each.
 const CUBE_MAX: usize = 6;
 /// Most items of `ROLLUP` and `GROUPING SETS`.
@@ -39,6 +46,9 @@ struct Walk {
     expressions: usize,
     growing: usize,
     relations: usize,
+    subqueries: usize,
+    calls: usize,
+    calls_cost: usize,
 }
 
 impl Visitor for Walk {
@@ -85,6 +95,12 @@ impl Visitor for Walk {
         if !matches!(expr, Expr::Value(_)) {
             self.expressions += 1;
         }
+        self.subqueries += usize::from(is_subquery(expr));
+        if self.subqueries > SUBQUERY_DEPTH_MAX {
+            return ControlFlow::Break(too_large(format!(
+                "subqueries are nested more than {SUBQUERY_DEPTH_MAX} deep: use WITH"
+            )));
+        }
         if let Expr::Function(function) = expr
             && crate::functions::grows(&function.name.to_string().to_ascii_lowercase())
         {
@@ -101,7 +117,22 @@ impl Visitor for Walk {
                  {GROWING_CALLS_MAX} times"
             )));
         }
+        if let Expr::Function(_) = expr {
+            self.calls += 1;
+            self.calls_cost += 1 << self.calls.min(CALL_DEPTH_MAX);
+            if self.calls > CALL_DEPTH_MAX || self.calls_cost > CALLS_COST_MAX {
+                return ControlFlow::Break(too_large(format!(
+                    "calls of functions are nested too deeply, at most {CALL_DEPTH_MAX} deep"
+                )));
+            }
+        }
         to_flow(check_expr(expr))
+    }
+
+    fn post_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Error> {
+        self.calls -= usize::from(matches!(expr, Expr::Function(_)));
+        self.subqueries -= usize::from(is_subquery(expr));
+        ControlFlow::Continue(())
     }
 
     fn pre_visit_statement(&mut self, statement: &Statement) -> ControlFlow<Error> {
@@ -109,6 +140,13 @@ impl Visitor for Walk {
         let first = text.split_whitespace().next().unwrap_or("a statement");
         ControlFlow::Break(refused(&format!("{first} inside a query")))
     }
+}
+
+fn is_subquery(expr: &Expr) -> bool {
+    matches!(
+        expr,
+        Expr::Subquery(_) | Expr::InSubquery { .. } | Expr::Exists { .. }
+    )
 }
 
 fn check_clauses(query: &Query) -> Result<()> {
@@ -264,6 +302,12 @@ fn check_expr(expr: &Expr) -> Result<()> {
                 "ROLLUP or GROUPING SETS of more than {GROUPINGS_MAX} items"
             )))
         }
+        Expr::Cast { data_type, .. }
+        | Expr::Convert {
+            data_type: Some(data_type),
+            ..
+        } => check_type(&data_type.to_string()),
+        Expr::TypedString(typed) => check_type(&typed.data_type.to_string()),
         Expr::Value(value) => match &value.value {
             Value::Placeholder(name) => Err(Error::invalid(format!(
                 "the parameter {name} has no value: write the value itself"
@@ -272,6 +316,15 @@ fn check_expr(expr: &Expr) -> Result<()> {
         },
         _ => Ok(()),
     }
+}
+
+/// A list of a fixed size takes its memory before it has a value.
+fn check_type(written: &str) -> Result<()> {
+    let mut after_bracket = written.split('[').skip(1);
+    if after_bracket.any(|rest| rest.starts_with(|c: char| c.is_ascii_digit())) {
+        return Err(refused("a list of a fixed size"));
+    }
+    Ok(())
 }
 
 fn to_flow(result: Result<()>) -> ControlFlow<Error> {

@@ -29,9 +29,10 @@ impl Scopes {
         });
     }
 
-    /// Leaves a query; its weight: the relations in it, each expression counted where it is used.
+    /// Leaves a query; its weight: the relations in it, each expression counted where it is used,
+    /// at least one.
     pub(crate) fn leave(&mut self, query: &Query) -> usize {
-        let weight = self.frames.pop().map_or(0, |frame| frame.weight);
+        let weight = self.frames.pop().map_or(0, |frame| frame.weight).max(1);
         if let Some(parent) = self.frames.last_mut() {
             let next = parent.weights.len();
             if parent.bodies.get(next) == Some(&address(query)) {

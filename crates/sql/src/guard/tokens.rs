@@ -10,8 +10,12 @@ use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 pub const TEXT_BYTES_MAX: usize = 1 << 20;
 /// Most parentheses and brackets open at once.
 pub const OPEN_MAX: usize = 64;
-/// Most operators and keywords one expression is nested in: bounds every recursion over it.
+/// Most operators, keywords and brackets one expression is nested in: bounds all recursion over it.
 pub const DEPTH_MAX: usize = 1_000;
+
+/// What reading may cost: each token as often as the parser comes by, which reads the arguments
+/// of each call twice.
+pub const READING_MAX: usize = 1 << 20;
 
 /// The words a question may begin with.
 const FIRST_WORDS: [&str; 7] = [
@@ -32,6 +36,7 @@ pub(super) fn read(sql: &str, dialect: &dyn Dialect) -> Result<Vec<TokenWithSpan
     check_first_word(&tokens)?;
     check_one_statement(&tokens)?;
     check_depth(&tokens)?;
+    check_reading(&tokens)?;
     Ok(tokens)
 }
 
@@ -68,23 +73,14 @@ fn check_one_statement(tokens: &[TokenWithSpan]) -> Result<()> {
     Ok(())
 }
 
-/// Counts what can nest: opened brackets, and per bracket the operators and keywords since the
-/// last comma. Their sum bounds the depth of whatever tree a parser makes of it.
+/// Counts what can nest: brackets that are open, and in each of them the operators, keywords and
+/// further brackets since the last comma. Their sum bounds the depth of any tree made of it.
 fn check_depth(tokens: &[TokenWithSpan]) -> Result<()> {
     let mut levels: Vec<usize> = vec![0];
     let mut depth = 0;
     for token in tokens {
         let here = levels.last_mut().expect("the outermost level stays");
         match &token.token {
-            Token::LParen | Token::LBracket | Token::LBrace => {
-                if levels.len() > OPEN_MAX {
-                    return Err(at(
-                        token,
-                        format!("more than {OPEN_MAX} parentheses are open"),
-                    ));
-                }
-                levels.push(0);
-            }
             Token::RParen | Token::RBracket | Token::RBrace => {
                 if levels.len() > 1 {
                     depth -= levels.pop().unwrap_or(0);
@@ -95,16 +91,88 @@ fn check_depth(tokens: &[TokenWithSpan]) -> Result<()> {
                 *here += 1;
                 depth += 1;
                 if depth > DEPTH_MAX {
+                    let what = "operators, keywords and brackets";
                     return Err(at(
                         token,
-                        format!("an expression has more than {DEPTH_MAX} operators and keywords"),
+                        format!("an expression has more than {DEPTH_MAX} {what}"),
                     ));
+                }
+                if matches!(other, Token::LParen | Token::LBracket | Token::LBrace) {
+                    if levels.len() > OPEN_MAX {
+                        let what = format!("more than {OPEN_MAX} parentheses are open");
+                        return Err(at(token, what));
+                    }
+                    levels.push(0);
                 }
             }
             _ => {}
         }
     }
     Ok(())
+}
+
+/// Adds up tokens, doubled by each call they are an argument of.
+fn check_reading(tokens: &[TokenWithSpan]) -> Result<()> {
+    let mut open: Vec<bool> = Vec::new();
+    let mut calls = 0_u32;
+    let mut cost = 0_usize;
+    let mut after_word = false;
+    for token in tokens.iter().filter(|t| means(&t.token)) {
+        match &token.token {
+            Token::LParen => {
+                open.push(after_word);
+                calls += u32::from(after_word);
+            }
+            Token::RParen => calls -= u32::from(open.pop().unwrap_or(false)),
+            _ => {}
+        }
+        after_word = matches!(&token.token, Token::Word(w) if !precedes_parenthesis(w.keyword));
+        cost = cost.saturating_add(1_usize << calls.min(30));
+        if cost > READING_MAX {
+            let what = "calls of functions are nested too deeply".to_owned();
+            return Err(at(token, what));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a parenthesis after this word is no list of arguments.
+fn precedes_parenthesis(word: Keyword) -> bool {
+    use Keyword as K;
+    matches!(
+        word,
+        K::AND
+            | K::OR
+            | K::NOT
+            | K::IN
+            | K::AS
+            | K::FROM
+            | K::WHERE
+            | K::SELECT
+            | K::EXISTS
+            | K::VALUES
+            | K::OVER
+            | K::ON
+            | K::ANY
+            | K::ALL
+            | K::SOME
+            | K::WHEN
+            | K::THEN
+            | K::ELSE
+            | K::CASE
+            | K::BETWEEN
+            | K::LIKE
+            | K::BY
+            | K::HAVING
+            | K::UNION
+            | K::EXCEPT
+            | K::INTERSECT
+            | K::JOIN
+            | K::LATERAL
+            | K::USING
+            | K::DISTINCT
+            | K::FILTER
+    )
 }
 
 fn means(token: &Token) -> bool {

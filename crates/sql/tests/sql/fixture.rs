@@ -261,13 +261,12 @@ fn typed(events: &RecordBatch) -> RecordBatch {
 /// A table of one column of the numbers below `rows`, for questions that are heavy.
 pub(crate) fn with_numbers(rows: i64) -> Memory {
     let mut history = history();
-    let numbers: ArrayRef = Arc::new((0..rows).collect::<Int64Array>());
-    let batch = RecordBatch::try_from_iter([("n", numbers)]).unwrap();
-    let parts: Vec<RecordBatch> = (0..batch.num_rows())
-        .step_by(8192)
-        .map(|at| batch.slice(at, 8192.min(batch.num_rows() - at)))
-        .collect();
-    let table = MemTable::try_new(batch.schema(), vec![parts]).unwrap();
+    let part = |from: i64| {
+        let numbers: ArrayRef = Arc::new((from..rows.min(from + 8192)).collect::<Int64Array>());
+        RecordBatch::try_from_iter([("n", numbers)]).unwrap()
+    };
+    let parts: Vec<RecordBatch> = (0..rows).step_by(8192).map(part).collect();
+    let table = MemTable::try_new(parts[0].schema(), vec![parts]).unwrap();
     history
         .tables
         .insert("big.v1.Number".to_owned(), Arc::new(table));

@@ -55,8 +55,8 @@ async fn a_name_that_is_wrong_or_can_mean_two_is_answered_with_names() {
         .await
         .to_string();
     assert!(text.contains("there are position, ordinal"), "{text}");
-    let text = error(&engine, "SELECT 1 +").await.to_string();
-    assert!(text.contains("Line: 1"), "{text}");
+    let text = error(&engine, "SELECT 1 +\n, 2").await.to_string();
+    assert!(text.contains("Line: 2, Column: 1"), "{text}");
     let text = error(&engine, "SELECT nofunction(1)").await.to_string();
     assert!(text.contains("nofunction"), "{text}");
 }
