@@ -1,9 +1,10 @@
 //! [`Client`]: the other verbs' way to a running server's control API.
 
 use crate::exit::{Exit, Failure, Result};
+use crate::history::event_list;
 use crate::history::{LedgerRow, SelectionText, Stats, Verification};
 use crate::http::broken::ANSWER;
-use crate::http::events::Receipt;
+use crate::http::events::{NDJSON, Receipt};
 use crate::http::health::Health;
 use crate::http::problem::Problem;
 use crate::http::schemas::{PushReceipt, SchemaFiles};
@@ -113,12 +114,12 @@ impl Client {
 
     /// What a replay would do.
     pub async fn plan(&self, request: &ReplayRequest) -> Result<PlanRow> {
-        self.post("/v1/replays", request).await
+        self.json(self.replays(request)?).await
     }
 
     /// Runs a replay to a file or an exchange, and waits for its receipt.
     pub async fn replay(&self, request: &ReplayRequest) -> Result<ReplayReceipt> {
-        self.post("/v1/replays", request).await
+        self.json(self.replays(request)?).await
     }
 
     /// Runs a replay to us: JSON lines.
@@ -126,8 +127,22 @@ impl Client {
         &self,
         request: &ReplayRequest,
     ) -> Result<impl Stream<Item = Result<Bytes>> + Unpin + use<>> {
-        self.stream(self.http.post(self.url("/v1/replays")).json(request))
-            .await
+        self.stream(self.replays(request)?).await
+    }
+
+    /// A replay's request; a list of events is sent after it, in parts.
+    fn replays(&self, request: &ReplayRequest) -> Result<reqwest::RequestBuilder> {
+        let post = self.http.post(self.url("/v1/replays"));
+        let Some(events) = &request.selection.events else {
+            return Ok(post.json(request));
+        };
+        let mut first = serde_json::to_vec(request)
+            .map_err(|e| Failure::new(Exit::Failed, format!("the request: {e}")))?;
+        first.push(b'\n');
+        let parts = std::iter::once(Bytes::from(first)).chain(event_list::parts(events.clone()));
+        let parts = futures::stream::iter(parts.map(Ok::<_, std::convert::Infallible>));
+        let body = reqwest::Body::wrap_stream(parts);
+        Ok(post.header("content-type", NDJSON).body(body))
     }
 
     /// The newest schema revision.

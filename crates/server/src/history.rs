@@ -2,10 +2,12 @@
 //!
 //! The same questions work on a running platform and on a directory that no process serves.
 
+pub mod event_list;
 mod selection;
 mod stats;
 mod verification;
 
+pub use event_list::EventList;
 pub use selection::SelectionText;
 pub use stats::{DayCount, Stats, TypeCount};
 pub use verification::{FindingRow, Verification};

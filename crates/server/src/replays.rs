@@ -4,14 +4,14 @@
 //! exchange needs the platform's broker.
 
 use crate::exit::{Exit, Failure, Result};
-use crate::history::SelectionText;
+use crate::history::{EventList, SelectionText};
 use crate::platform::BUS;
 use annals_archive::reader::Archive;
 use annals_broker::Broker;
 use annals_bus::LocalBus;
 use annals_core::{Clock, Disk, Random};
 use annals_replay::targets::{ExchangeTarget, FileTarget, exchange_name};
-use annals_replay::{Plan, Receipt, Replay, Request, Target};
+use annals_replay::{Listed, Plan, Receipt, Replay, Request, Target};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::num::NonZeroU32;
@@ -34,6 +34,25 @@ pub struct ReplayRequest {
     pub rate: Option<NonZeroU32>,
 }
 
+impl ReplayRequest {
+    /// The plan of a replay of these events, each (source, id) once, such as the rows that a
+    /// question of history was answered with. Say where to by [`ReplayRequest::to`].
+    pub fn of_events(events: impl IntoIterator<Item = (String, String)>) -> Result<Self> {
+        let mut list = EventList::default();
+        for (source, id) in events {
+            list.add(Some(&source), &id)?;
+        }
+        Ok(Self {
+            selection: SelectionText {
+                events: Some(list.finish()?),
+                ..SelectionText::default()
+            },
+            to: None,
+            rate: None,
+        })
+    }
+}
+
 /// Where a replay goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum To {
@@ -50,7 +69,7 @@ pub enum To {
 pub struct PlanRow {
     /// Ledger entry it reads up to.
     pub position: u64,
-    /// Events selected, each (source, id) once.
+    /// Events selected, each (source, id) once, and those listed that are missing.
     pub selected: u64,
     /// Of these, commands that are left out: nobody named their type.
     pub commands: u64,
@@ -62,6 +81,9 @@ pub struct PlanRow {
     pub segments: u64,
     /// Their length.
     pub stored_bytes: u64,
+    /// What became of the list, if the selection has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listed: Option<Listed>,
 }
 
 impl FromStr for To {
@@ -101,6 +123,7 @@ impl From<Plan> for PlanRow {
             types: plan.types,
             segments: plan.segments,
             stored_bytes: plan.stored_bytes,
+            listed: plan.listed,
         }
     }
 }

@@ -5,14 +5,17 @@ use super::tail::Lines;
 use super::{Context, progress};
 use crate::client::Client;
 use crate::exit::{Exit, Failure, Result};
-use crate::history::History;
+use crate::history::{EventList, History, SelectionText};
 use crate::output::{Table, output_failure};
 use crate::replays::{PlanRow, Prepared, ReplayRequest, To};
+use annals_core::EventSet;
 use annals_core::system::{SystemClock, SystemDisk, SystemRandom};
-use annals_replay::Receipt;
 use annals_replay::targets::{Format, StreamTarget};
-use serde_json::json;
+use annals_replay::{Listed, ListedEvent, Receipt};
+use serde_json::{Value, json};
+use std::fs::File;
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 const EXAMPLES: &str = "\
@@ -22,6 +25,13 @@ Examples:
   annals replay --subject o-17 --to file:o-17.jsonl         JSON lines
   annals replay --range today --to stdout | jq .type
   annals replay --types 'shop.#' --to private:rebuild --rate 2000
+  annals replay --ids-from lost.txt --to private:rebuild    events listed in a file
+  psql -Atf lost.sql | annals replay --ids-from - --dry-run
+
+A list has an event a line: SOURCE<TAB>ID, or JSON with source and id (such as events printed by
+annals), or an ID alone: every event of that id, whatever its source. Blank lines and # comments are
+skipped. An event listed twice counts once. What is listed and not archived is counted and named,
+and the exit code is 8, unless --allow-missing is given.
 
 Each event once, in the order of the archive. A .binpb file holds the envelopes, each after its
 length as a varint. A private replay goes to an exchange of its own and the queues named, every
@@ -42,6 +52,12 @@ pub struct Args {
     /// Only say what it would do
     #[arg(long)]
     pub dry_run: bool,
+    /// Events listed in a file, one a line; - is standard input
+    #[arg(long, value_name = "FILE")]
+    pub ids_from: Option<PathBuf>,
+    /// Exit with 0 though events of the list are not archived
+    #[arg(long, requires = "ids_from")]
+    pub allow_missing: bool,
     /// Exit with 3 if no event is selected
     #[arg(long)]
     pub fail_empty: bool,
@@ -58,41 +74,112 @@ pub async fn run(args: Args, context: &mut Context) -> Result<()> {
         .filter(|_| !args.dry_run)
         .map(absolute)
         .transpose()?;
+    let mut selection = SelectionText::from(args.selection);
+    if let Some(path) = args.ids_from {
+        selection.events = Some(read_list(path).await?);
+    }
     let request = ReplayRequest {
-        selection: args.selection.into(),
+        selection,
         to: to.as_ref().map(To::to_string),
         rate: args.rate,
     };
-    let selected = match (context.find_server().await?, to) {
+    let outcome = match (context.find_server().await?, to) {
         (Some(server), None) => print_plan(server.plan(&request).await?, context)?,
         (Some(server), Some(To::Stdout)) => {
             let plan = ReplayRequest {
                 to: None,
                 ..request.clone()
             };
-            let selected = server.plan(&plan).await?.selected;
+            let outcome = Outcome::from(&server.plan(&plan).await?);
             let mut lines = Lines::new(server.replay_stream(&request).await?);
             while let Some(line) = lines.next().await? {
                 context.out.bytes(&line)?;
                 context.out.bytes(b"\n")?;
             }
             context.out.flush()?;
-            selected
+            outcome
         }
         (Some(server), Some(to)) => {
             let receipt = server.replay(&request).await?;
-            let selected = print_receipt(&receipt, context)?;
+            let outcome = print_receipt(&receipt, context)?;
             if let To::Private(queues) = to {
                 say_where(&queues, &receipt, &server, context).await?;
             }
-            selected
+            outcome
         }
         (None, to) => on_directory(&request, to, context).await?,
     };
-    match selected {
+    if let Some(listed) = outcome.listed.filter(|listed| listed.missing > 0) {
+        let failure = missing(&listed);
+        match args.allow_missing {
+            true => context.say(&failure.message),
+            false => return Err(failure),
+        }
+    }
+    match outcome.matched {
         0 if args.fail_empty => Err(Failure::new(Exit::NothingMatched, "no event matched")),
         _ => Ok(()),
     }
+}
+
+/// What the exit code depends on.
+struct Outcome {
+    /// Archived events that are selected.
+    matched: u64,
+    listed: Option<Listed>,
+}
+
+impl Outcome {
+    fn new(selected: u64, listed: Option<&Listed>) -> Self {
+        Self {
+            matched: selected - listed.map_or(0, |listed| listed.missing),
+            listed: listed.cloned(),
+        }
+    }
+}
+
+impl From<&PlanRow> for Outcome {
+    fn from(plan: &PlanRow) -> Self {
+        Self::new(plan.selected, plan.listed.as_ref())
+    }
+}
+
+impl From<&Receipt> for Outcome {
+    fn from(receipt: &Receipt) -> Self {
+        Self::new(receipt.selected, receipt.listed.as_ref())
+    }
+}
+
+fn missing(listed: &Listed) -> Failure {
+    let Listed {
+        listed,
+        missing,
+        missing_first,
+        ..
+    } = listed;
+    let mut named: Vec<String> = missing_first.iter().map(ListedEvent::to_string).collect();
+    let more = missing - missing_first.len() as u64;
+    if more > 0 {
+        named.push(format!("and {more} more"));
+    }
+    let named = named.join(", ");
+    let message = format!("{missing} of {listed} listed events are not archived: {named}");
+    Failure::new(Exit::Partly, message)
+        .next("annals archive seal, if they were published just now; or --allow-missing")
+}
+
+/// Reads a list of events off the async threads.
+async fn read_list(path: PathBuf) -> Result<Arc<EventSet>> {
+    let read = move || match path.as_os_str() == "-" {
+        true => EventList::read(std::io::stdin().lock()),
+        false => File::open(&path)
+            .map_err(Failure::from)
+            .and_then(EventList::read)
+            .map_err(|failure| failure.context(path.display())),
+    };
+    tokio::task::spawn_blocking(read)
+        .await
+        .map_err(|e| Failure::new(Exit::Failed, format!("reading the list ended: {e}")))?
 }
 
 /// Where a private replay waits.
@@ -125,7 +212,7 @@ async fn on_directory(
     request: &ReplayRequest,
     to: Option<To>,
     context: &mut Context,
-) -> Result<u64> {
+) -> Result<Outcome> {
     let history = History::open_directory(&context.dir).await?;
     let (clock, archive) = (Arc::new(SystemClock), history.into_archive());
     let prepared = Prepared::new(archive, request, clock, &SystemRandom).await?;
@@ -146,7 +233,7 @@ async fn on_directory(
             let mut target =
                 StreamTarget::new("standard output", tokio::io::stdout(), Format::JsonLines);
             return match prepared.run(&mut target, progress).await {
-                Ok(receipt) => Ok(receipt.selected),
+                Ok(receipt) => Ok(Outcome::from(&receipt)),
                 Err(failure) if failure.message.contains("Broken pipe") => {
                     Err(output_failure(std::io::ErrorKind::BrokenPipe.into()))
                 }
@@ -158,8 +245,8 @@ async fn on_directory(
     print_receipt(&receipt, context)
 }
 
-fn print_plan(plan: PlanRow, context: &mut Context) -> Result<u64> {
-    context.out.table(&Table::record([
+fn print_plan(plan: PlanRow, context: &mut Context) -> Result<Outcome> {
+    let mut fields = vec![
         ("selected", json!(plan.selected)),
         ("commands_left_out", json!(plan.commands)),
         ("to_deliver", json!(plan.to_deliver)),
@@ -167,12 +254,14 @@ fn print_plan(plan: PlanRow, context: &mut Context) -> Result<u64> {
         ("segments", json!(plan.segments)),
         ("stored_bytes", json!(plan.stored_bytes)),
         ("ledger_position", json!(plan.position)),
-    ]))?;
-    Ok(plan.selected)
+    ];
+    add_listed(&mut fields, plan.listed.as_ref());
+    context.out.table(&Table::record(fields))?;
+    Ok(Outcome::from(&plan))
 }
 
-fn print_receipt(receipt: &Receipt, context: &mut Context) -> Result<u64> {
-    context.out.table(&Table::record([
+fn print_receipt(receipt: &Receipt, context: &mut Context) -> Result<Outcome> {
+    let mut fields = vec![
         ("replay", json!(receipt.id)),
         ("target", json!(receipt.target)),
         ("selected", json!(receipt.selected)),
@@ -183,6 +272,18 @@ fn print_receipt(receipt: &Receipt, context: &mut Context) -> Result<u64> {
         ("ledger_position", json!(receipt.position)),
         ("started_at", json!(receipt.started_at)),
         ("finished_at", json!(receipt.finished_at)),
-    ]))?;
-    Ok(receipt.selected)
+    ];
+    add_listed(&mut fields, receipt.listed.as_ref());
+    context.out.table(&Table::record(fields))?;
+    Ok(Outcome::from(receipt))
+}
+
+fn add_listed(fields: &mut Vec<(&'static str, Value)>, listed: Option<&Listed>) {
+    let Some(listed) = listed else { return };
+    fields.extend([
+        ("listed", json!(listed.listed)),
+        ("missing", json!(listed.missing)),
+        ("missing_first", json!(listed.missing_first)),
+        ("ids_of_several_events", json!(listed.several)),
+    ]);
 }

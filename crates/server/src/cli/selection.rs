@@ -31,6 +31,7 @@ impl From<SelectionArgs> for SelectionText {
             axis: args.axis,
             subject: args.subject,
             ids: args.ids,
+            events: None,
         }
     }
 }

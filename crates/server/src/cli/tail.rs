@@ -47,7 +47,7 @@ impl Args {
             axis: range.as_ref().map(|_| "archive".to_owned()),
             range,
             subject: self.subject.clone(),
-            ids: Vec::new(),
+            ..SelectionText::default()
         };
         selection.parse(annals_core::Clock::now(&annals_core::system::SystemClock))?;
         let owned = |(name, value): (&'static str, &str)| (name, value.to_owned());

@@ -1,8 +1,9 @@
 //! [`SelectionText`]: a selection in the words of a command line or of query parameters.
 
 use crate::exit::{Failure, Result};
-use annals_core::{EventId, Range, Selection, Subject, TimeAxis, Timestamp, TypePattern};
+use annals_core::{EventId, EventSet, Range, Selection, Subject, TimeAxis, Timestamp, TypePattern};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// A selection, not read yet.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +23,9 @@ pub struct SelectionText {
     /// Event ids.
     #[serde(default)]
     pub ids: Vec<String>,
+    /// A list of events. It may be long, and so travels by itself.
+    #[serde(skip)]
+    pub events: Option<Arc<EventSet>>,
 }
 
 impl SelectionText {
@@ -51,11 +55,11 @@ impl SelectionText {
             axis,
             subject: self.subject.as_ref().map(Subject::new).transpose()?,
             ids,
-            events: None,
+            events: self.events.clone(),
         })
     }
 
-    /// As query parameters; lists are repeated.
+    /// As query parameters; lists are repeated. A list of events is none.
     pub fn pairs(&self) -> Vec<(&'static str, &str)> {
         let mut pairs: Vec<(&str, &str)> = Vec::new();
         pairs.extend(self.types.iter().map(|t| ("types", t.as_str())));
@@ -100,6 +104,7 @@ mod tests {
             axis: Some("archive".into()),
             subject: Some("tokio-rs/axum".into()),
             ids: vec!["a".into(), "b&c=d".into()],
+            events: None,
         };
         let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
         let pairs: Vec<_> = text.pairs().into_iter().map(owned).collect();

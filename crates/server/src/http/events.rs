@@ -94,7 +94,7 @@ async fn publish(parts: &Parts, events: Vec<Event>) -> Result<Vec<Receipt>, Prob
 }
 
 /// The request's media type, without parameters.
-fn media_type(headers: &HeaderMap) -> &str {
+pub(super) fn media_type(headers: &HeaderMap) -> &str {
     let value = headers.get(header::CONTENT_TYPE);
     let text = value.and_then(|v| v.to_str().ok()).unwrap_or_default();
     text.split(';').next().unwrap_or_default().trim()
