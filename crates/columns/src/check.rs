@@ -95,16 +95,16 @@ impl Checker {
             let Some(tag) = wire.tag() else {
                 return fault(at, "has no valid number");
             };
-            if tag.1 == GROUP_END {
-                match group == Some(tag.0) {
-                    true => return Ok(()),
-                    false => return fault(at, "ends a group that was not open"),
-                }
+            if tag.1 == GROUP_END && group == Some(tag.0) {
+                return Ok(());
             }
             match rules.numbers.find(tag.0) {
                 Some(place) => self
                     .field(rules.rules[place], tag, wire, levels)
                     .map_err(|fault| fault.within(&rules.names[place], at))?,
+                None if tag.1 == GROUP_END => {
+                    return fault(at, "ends a group that was not open");
+                }
                 None => {
                     if wire.skip(tag, levels, rules.is_entry).is_none() {
                         let cut: Checked = fault(at, "is unknown, and cut, or nested too deep");

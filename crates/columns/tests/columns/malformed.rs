@@ -12,7 +12,7 @@ const RICH: &str = "message M { int32 n = 1; string s = 2; I i = 3; repeated fix
 
 #[test]
 fn an_error_names_the_field_and_the_byte() {
-    let cases: [(&[u8], &str); 16] = [
+    let cases: [(&[u8], &str); 18] = [
         (
             b"\x08",
             "t.v1.M: field \"n\" at byte 0 is cut, or a number above 64 bits",
@@ -54,9 +54,14 @@ fn an_error_names_the_field_and_the_byte() {
         ),
         (b"\0", "field \"\" at byte 0 has no valid number"),
         (
-            b"\x0c",
+            b"\xf4\x01",
             "field \"\" at byte 0 ends a group that was not open",
         ),
+        (
+            b"\x0c",
+            "field \"n\" at byte 0 has a wire type that is not its kind's",
+        ),
+        (b"\x2c\x00", "field \"m\" at byte 0 is a map's"),
         (
             b"\xf3\x01\x08\x01",
             "field \"30\" at byte 0 is unknown, and cut",
