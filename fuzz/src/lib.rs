@@ -14,6 +14,7 @@
 pub mod archive;
 pub mod bucket;
 pub mod cloud_events;
+pub mod columns;
 pub mod frames;
 pub mod header;
 pub mod index;
@@ -85,6 +86,11 @@ pub const TARGETS: &[Target] = &[
         name: "schema_source",
         run: schema::run_source,
         seeds: schema::source_seeds,
+    },
+    Target {
+        name: "columns",
+        run: columns::run,
+        seeds: columns::seeds,
     },
     Target {
         name: "frames",

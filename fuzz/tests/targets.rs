@@ -135,6 +135,11 @@ fn payloads_in_protobuf_settle_on_one_form() {
 }
 
 #[test]
+fn a_payload_is_the_row_of_the_message_it_is() {
+    run("columns", 50_000);
+}
+
+#[test]
 fn no_source_breaks_the_catalog() {
     run("schema_source", 2_000);
 }
