@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 const USAGE: &str = "usage: cargo xtask <task>
 
   ci                        every check and every test, as CI runs them
-  services up [NAME...]     install and start what tests and benches talk to: clients, rabbitmq
+  services up [NAME...]     install and start what tests and benches talk to: clients, rabbitmq,
+                            s3, moto, readers
   services down             stop what `up` started
   codegen [--check]         Rust from proto/; --check fails where the committed code is stale
   tidy                      the rules of the house: module docs, crate edges, package budgets";

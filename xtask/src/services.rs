@@ -8,6 +8,12 @@
 //! |---|---|---|
 //! | clients | pika, zstandard, protobuf, grpcio-tools; amqplib | PyPI, npm |
 //! | rabbitmq | RabbitMQ on 127.0.0.1:5673, guest/guest, for the bench | Debian package (needs root) |
+//! | s3 | SeaweedFS on 127.0.0.1:8433, bucket `annals`; settings in `.services/s3/env` | PyPI |
+//! | moto | moto's S3 on 127.0.0.1:8533, a second opinion; settings in `.services/moto/env` | PyPI |
+//! | readers | what reads the lake from outside: DuckDB, delta-rs, Polars, Spark | PyPI; Spark needs Java |
+
+mod rabbitmq;
+mod s3;
 
 use crate::root;
 use anyhow::{Context, Result, bail};
@@ -18,8 +24,16 @@ use std::time::Duration;
 
 const PYTHON_PACKAGES: [&str; 4] = ["pika", "zstandard", "protobuf", "grpcio-tools"];
 const NODE_PACKAGES: [&str; 1] = ["amqplib"];
-const RABBITMQ: &str = "127.0.0.1:5673";
-const RABBITMQ_START_SECONDS_MAX: u32 = 90;
+/// DuckDB and its extension are of one version, and the extension is loaded by its path: nothing
+/// is fetched when a test runs.
+const READER_PACKAGES: [&str; 5] = [
+    "duckdb==1.5.5",
+    "duckdb-extension-delta==1.5.5",
+    "deltalake",
+    "polars",
+    "pyspark",
+];
+const ALL: [&str; 5] = ["clients", "rabbitmq", "s3", "moto", "readers"];
 
 /// Where services are kept.
 pub(crate) fn dir() -> PathBuf {
@@ -28,20 +42,25 @@ pub(crate) fn dir() -> PathBuf {
 
 /// Installs and starts the named services, or all.
 pub(crate) fn up(names: &[&str]) -> Result<()> {
-    let names = if names.is_empty() {
-        &["clients", "rabbitmq"][..]
-    } else {
-        names
-    };
+    let names = if names.is_empty() { &ALL[..] } else { names };
     std::fs::create_dir_all(dir())?;
     for name in names {
         match *name {
             "clients" => {
-                report("python clients", python());
+                report("python clients", clients());
                 report("node clients", node());
             }
-            "rabbitmq" => report("rabbitmq", rabbitmq()),
-            other => bail!("no service is called {other}; there are: clients, rabbitmq"),
+            "rabbitmq" => report("rabbitmq", rabbitmq::up()),
+            "s3" => report("s3", s3::up()),
+            "moto" => report("moto", s3::moto_up()),
+            "readers" => {
+                report("readers", readers());
+                report("java", java());
+            }
+            other => bail!(
+                "no service is called {other}; there are: {}",
+                ALL.join(", ")
+            ),
         }
     }
     Ok(())
@@ -49,13 +68,13 @@ pub(crate) fn up(names: &[&str]) -> Result<()> {
 
 /// Stops the servers.
 pub(crate) fn down() -> Result<()> {
-    if is_up(RABBITMQ) {
-        rabbitmq_command("rabbitmqctl")
-            .arg("stop")
-            .status()
-            .context("stopping rabbitmq")?;
-    }
-    Ok(())
+    rabbitmq::down()?;
+    s3::down()
+}
+
+/// Stops the servers that hold nothing anyone wants to keep.
+pub(crate) fn down_s3() -> Result<()> {
+    s3::down()
 }
 
 fn report(name: &str, result: Result<String>) {
@@ -65,22 +84,82 @@ fn report(name: &str, result: Result<String>) {
     }
 }
 
-fn python() -> Result<String> {
-    let home = dir().join("python");
-    let python = home.join("bin/python");
-    if !python.exists() {
-        run(Command::new("python3").args(["-m", "venv"]).arg(&home))?;
-    }
-    let found = Command::new(&python)
-        .args(["-c", "import pika, zstandard, google.protobuf, grpc_tools"])
+/// A path in the Python environment.
+fn python(path: &str) -> PathBuf {
+    dir().join("python").join(path)
+}
+
+fn clients() -> Result<String> {
+    packages(
+        &PYTHON_PACKAGES,
+        "import pika, zstandard, google.protobuf, grpc_tools",
+    )?;
+    Ok(PYTHON_PACKAGES.join(", "))
+}
+
+fn readers() -> Result<String> {
+    packages(
+        &READER_PACKAGES,
+        "import duckdb, duckdb_extension_delta, deltalake, polars, pyspark",
+    )?;
+    let found = Command::new(python("bin/python"))
+        .args([
+            "-c",
+            "import duckdb_extension_delta as d, pathlib as p\n\
+             print(*p.Path(d.__file__).parent.rglob('*.duckdb_extension'))",
+        ])
+        .output()?;
+    Ok(format!(
+        "{} in {}; delta extension of DuckDB: {}",
+        READER_PACKAGES.join(", "),
+        python("bin/python").display(),
+        String::from_utf8_lossy(&found.stdout).trim()
+    ))
+}
+
+/// Spark runs on a Java that is there, or not at all.
+fn java() -> Result<String> {
+    let found = Command::new("java").arg("-version").output();
+    let found = found.context("Spark needs Java 17 or later (Debian: openjdk-17-jre-headless)")?;
+    let said = String::from_utf8_lossy(&found.stderr);
+    Ok(said.lines().next().unwrap_or_default().to_owned())
+}
+
+/// Installs packages, unless a line of Python that needs them all runs.
+fn packages(names: &[&str], probe: &str) -> Result<()> {
+    make_python()?;
+    let found = Command::new(python("bin/python"))
+        .args(["-c", probe])
         .stderr(Stdio::null())
         .status()?;
     if !found.success() {
-        run(Command::new(&python)
-            .args(["-m", "pip", "install", "--quiet"])
-            .args(PYTHON_PACKAGES))?;
+        pip_install(names)?;
     }
-    Ok(PYTHON_PACKAGES.join(", "))
+    Ok(())
+}
+
+/// Installs one package, unless the program it brings is there.
+fn package(name: &str, program: &str) -> Result<()> {
+    make_python()?;
+    if !python(program).exists() {
+        pip_install(&[name])?;
+    }
+    Ok(())
+}
+
+fn pip_install(names: &[&str]) -> Result<()> {
+    run(Command::new(python("bin/python"))
+        .args(["-m", "pip", "install", "--quiet"])
+        .args(names))
+}
+
+fn make_python() -> Result<()> {
+    if !python("bin/python").exists() {
+        run(Command::new("python3")
+            .args(["-m", "venv"])
+            .arg(dir().join("python")))?;
+    }
+    Ok(())
 }
 
 fn node() -> Result<String> {
@@ -99,79 +178,15 @@ fn node() -> Result<String> {
     Ok(NODE_PACKAGES.join(", "))
 }
 
-fn rabbitmq() -> Result<String> {
-    if !Path::new("/usr/lib/rabbitmq/bin/rabbitmq-server").exists() {
-        install_rabbitmq()?;
-    }
-    if !is_up(RABBITMQ) {
-        let home = dir().join("rabbitmq");
-        std::fs::create_dir_all(home.join("home"))?;
-        std::fs::write(home.join("plugins"), "[].\n")?;
-        let out = std::fs::File::create(home.join("out"))?;
-        rabbitmq_command("rabbitmq-server")
-            .stdin(Stdio::null())
-            .stdout(out.try_clone()?)
-            .stderr(out)
-            .spawn()?;
-        let mut seconds = 0;
-        while !is_up(RABBITMQ) {
-            if seconds == RABBITMQ_START_SECONDS_MAX {
-                bail!(
-                    "not up after {seconds} s; see {}",
-                    home.join("out").display()
-                );
-            }
-            std::thread::sleep(Duration::from_secs(1));
-            seconds += 1;
+/// Waits until a server that was just started listens.
+fn wait_until_up(address: &str, seconds_max: u32, output: &Path) -> Result<()> {
+    for _ in 0..seconds_max * 10 {
+        if is_up(address) {
+            return Ok(());
         }
+        std::thread::sleep(Duration::from_millis(100));
     }
-    Ok(format!("up on {RABBITMQ}"))
-}
-
-/// Installs the Debian package without letting it start a server of its own on all addresses.
-fn install_rabbitmq() -> Result<()> {
-    let policy = Path::new("/usr/sbin/policy-rc.d");
-    let ours = !policy.exists();
-    if ours {
-        std::fs::write(policy, "#!/bin/sh\nexit 101\n").context("installing needs root")?;
-        run(Command::new("chmod").arg("+x").arg(policy))?;
-    }
-    let installed = run(Command::new("apt-get").args(["update", "-q"])).and_then(|()| {
-        run(Command::new("apt-get").args([
-            "install",
-            "-y",
-            "-q",
-            "--no-install-recommends",
-            "rabbitmq-server",
-        ]))
-    });
-    if ours {
-        std::fs::remove_file(policy)?;
-    }
-    installed
-}
-
-/// A RabbitMQ program with every port on the loopback: AMQP, distribution and the port mapper.
-fn rabbitmq_command(program: &str) -> Command {
-    let home = dir().join("rabbitmq");
-    let loopback = "-kernel inet_dist_use_interface {127,0,0,1}";
-    let mut command = Command::new(format!("/usr/lib/rabbitmq/bin/{program}"));
-    command
-        .env("HOME", home.join("home"))
-        .env("RABBITMQ_NODENAME", "annals@localhost")
-        .env("RABBITMQ_NODE_PORT", "5673")
-        .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
-        .env("RABBITMQ_DIST_PORT", "25673")
-        .env("ERL_EPMD_ADDRESS", "127.0.0.1")
-        .env("ERL_EPMD_PORT", "4370")
-        .env("RABBITMQ_MNESIA_BASE", home.join("db"))
-        .env("RABBITMQ_LOG_BASE", home.join("log"))
-        .env("RABBITMQ_CONFIG_FILE", home.join("none"))
-        .env("RABBITMQ_ENABLED_PLUGINS_FILE", home.join("plugins"))
-        .env("RABBITMQ_PID_FILE", home.join("pid"))
-        .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", loopback)
-        .env("RABBITMQ_CTL_ERL_ARGS", loopback);
-    command
+    bail!("not up after {seconds_max} s; see {}", output.display())
 }
 
 fn is_up(address: &str) -> bool {

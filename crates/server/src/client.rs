@@ -38,7 +38,10 @@ impl Client {
         let http = reqwest::Client::builder()
             .connect_timeout(Duration::from_secs(2))
             .build()
+        crate::tls::install();
             .map_err(|e| Failure::new(Exit::Failed, format!("no HTTP client: {e}")))?;
+            // Plain HTTP on this machine: reading the system's certificates would be for nothing.
+            .tls_certs_only([])
         Ok(Self { http, base })
     }
 

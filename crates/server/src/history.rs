@@ -12,15 +12,14 @@ pub use selection::SelectionText;
 pub use stats::{DayCount, Stats, TypeCount};
 pub use verification::{FindingRow, Verification};
 
-use crate::exit::{Exit, Failure, Result};
+use crate::bucket::BucketArgs;
+use crate::exit::Result;
 use crate::ingest::event_to_json;
-use crate::platform::{BUS, bucket_dir};
+use crate::platform::BUS;
 use crate::schemas::{SchemaFiles, SchemaStore};
-use annals_archive::bucket::DirectoryBucket;
 use annals_archive::reader::{Archive, Batch, Events, ReadOptions};
 use annals_archive::{Bucket, Position};
 use annals_core::schema::Catalog;
-use annals_core::system::SystemDisk;
 use annals_core::{Event, Selection, Timestamp, frame};
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
@@ -60,9 +59,13 @@ impl History {
         Self { archive, bucket }
     }
 
-    /// Of a directory; nothing in it is changed.
+    /// Of the bucket of a directory; nothing in it is changed.
     pub async fn open_directory(dir: &Path) -> Result<Self> {
-        let bucket = open_bucket(dir)?;
+        Self::open(BucketArgs::default().open_to_read(dir)?).await
+    }
+
+    /// Of a bucket; nothing in it is changed.
+    pub async fn open(bucket: Arc<dyn Bucket>) -> Result<Self> {
         let archive = Archive::open(bucket.clone(), BUS).await?;
         Ok(Self::new(archive, bucket))
     }
@@ -140,22 +143,6 @@ impl History {
         let events = self.select(selection).await?;
         Ok(events.map(move |batch| json_lines(&batch?, &catalog)))
     }
-}
-
-/// The bucket of a directory that exists.
-pub fn open_bucket(dir: &Path) -> Result<Arc<dyn Bucket>> {
-    let root = bucket_dir(dir);
-    if !root.is_dir() {
-        return Err(Failure::new(
-            Exit::Unreachable,
-            format!("no server runs, and {} holds no archive", dir.display()),
-        )
-        .next(format!("annals up --data {}", dir.display())));
-    }
-    Ok(Arc::new(DirectoryBucket::open(
-        Arc::new(SystemDisk),
-        &root,
-    )?))
 }
 
 fn delimit(batch: &Batch) -> Result<Bytes> {

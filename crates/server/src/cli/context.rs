@@ -2,11 +2,15 @@
 
 use super::Flags;
 use crate::address::Address;
+use crate::bucket::BucketArgs;
 use crate::client::Client;
 use crate::exit::{Exit, Failure, Result};
+use crate::history::History;
 use crate::output::Output;
+use annals_archive::Bucket;
 use std::io::{BufWriter, IsTerminal, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Directory of a platform when none is named.
 pub const DEFAULT_DIR: &str = "annals-data";
@@ -105,10 +109,28 @@ impl Context {
         }
     }
 
+    /// The bucket asked for.
+    pub fn bucket_args(&self) -> &BucketArgs {
+        &self.flags.bucket
+    }
+
+    /// The bucket, where no server is asked.
+    pub fn open_bucket(&self) -> Result<Arc<dyn Bucket>> {
+        self.flags.bucket.open_to_read(&self.dir)
+    }
+
+    /// The archive, where no server is asked.
+    pub async fn open_history(&self) -> Result<History> {
+        History::open(self.open_bucket()?).await
+    }
+
     /// The running server, if there is one. A server that was named must answer; else the one
     /// that announced itself in the directory is asked, or the default port where no directory
-    /// was named.
+    /// was named. Whoever names a bucket wants that one read, and no server asked.
     pub async fn find_server(&self) -> Result<Option<Client>> {
+        if self.flags.bucket.bucket.is_some() {
+            return Ok(None);
+        }
         if let Some(url) = &self.flags.server {
             let client = Client::new(url)?;
             return match client.health().await {
@@ -138,6 +160,11 @@ impl Context {
 
     /// The running server; none is a failure.
     pub async fn server(&self) -> Result<Client> {
+        if self.flags.bucket.bucket.is_some() {
+            return Err(Failure::usage(
+                "this verb asks a server: leave --bucket out",
+            ));
+        }
         self.find_server().await?.ok_or_else(|| {
             Failure::new(
                 Exit::Unreachable,

@@ -2,25 +2,32 @@
 
 use super::Context;
 use crate::address::Address;
+use crate::bucket::{BucketUrl, StoreSettings};
 use crate::exit::{Exit, Failure, Result};
-use crate::history::{History, LedgerRow, open_bucket};
+use crate::history::{History, LedgerRow};
 use crate::output::{Table, bytes_text, grouped};
-use annals_core::system::{SystemClock, SystemDisk};
+use annals_core::system::{SystemClock, SystemDisk, SystemRandom};
 use annals_core::{Clock, Disk, Timestamp};
+use futures::{StreamExt, stream};
 use serde_json::json;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const EXAMPLES: &str = "\
 Examples:
   annals doctor
   annals doctor --data /var/lib/annals -o json
+  annals doctor --bucket s3://events/shop      could a platform keep its archive there?
 
-Exits with 1 if a check failed. Changes nothing but a file it writes and removes again.";
+Exits with 1 if a check failed. Changes nothing but what it writes and removes again: a file in the
+directory, two objects in a store.";
 
 /// Less free disk than this is worth a warning, in bytes.
 const DISK_FREE_MIN: u64 = 1 << 30;
+/// Segments whose length is asked for at a time: a store takes its time over each.
+const HEADS_AT_ONCE: usize = 32;
 /// A sync that takes longer is worth a warning.
 const SYNC_MAX: Duration = Duration::from_millis(100);
 
@@ -99,12 +106,19 @@ pub async fn run(args: Args, context: &mut Context) -> Result<()> {
         disk_free(&context.dir),
         clock(context).await,
     ];
+    let store = store(context).await;
+    let reached = store
+        .as_ref()
+        .is_none_or(|check| check.verdict != Verdict::Fail);
+    checks.extend(store);
     if running.detail.starts_with("none") {
         checks.push(port("amqp port", args.amqp_port, "--amqp-port"));
         checks.push(port("http port", args.port, "--port"));
     }
     checks.push(running);
-    checks.push(archive(&context.dir, serves).await);
+    if reached {
+        checks.push(archive(context, serves).await);
+    }
     let mut table = Table::new(["check", "verdict", "detail", "next"]);
     for check in &checks {
         let verdict = match check.verdict {
@@ -244,7 +258,7 @@ async fn clock(context: &Context) -> Check {
     let now = SystemClock.now();
     let next = "set the clock: archive time is taken from it";
     let oldest: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a constant time");
-    let newest = match History::open_directory(&context.dir).await {
+    let newest = match context.open_history().await {
         Ok(history) => history.ledger_rows().await.unwrap_or_default().pop(),
         Err(_) => None,
     };
@@ -273,9 +287,39 @@ fn port(name: &'static str, port: u16, flag: &str) -> Check {
     }
 }
 
-async fn archive(dir: &Path, serves: bool) -> Check {
+/// Whether the store could hold an archive; `None` where the bucket is a directory.
+async fn store(context: &Context) -> Option<Check> {
+    let name = "store";
+    let settings = StoreSettings::of_process();
+    let place = match context.bucket_args().place(&context.dir, &settings) {
+        Ok(place) => place,
+        Err(failure) => return Some(failed(name, failure)),
+    };
+    if let BucketUrl::Directory(_) = place.bucket {
+        return None;
+    }
+    let began = Instant::now();
+    let checked = place.open_checked(Arc::new(SystemDisk), &SystemRandom, &settings);
+    Some(match checked.await {
+        Ok(_) => Check::ok(
+            name,
+            format!(
+                "{place}: creates once, reads what was written; tried in {:.0} ms",
+                began.elapsed().as_secs_f64() * 1e3
+            ),
+        ),
+        Err(failure) => failed(name, failure),
+    })
+}
+
+fn failed(name: &'static str, failure: Failure) -> Check {
+    let next = failure.next.unwrap_or_default();
+    Check::not(Verdict::Fail, name, failure.message, next)
+}
+
+async fn archive(context: &Context, serves: bool) -> Check {
     let name = "archive";
-    match (Address::read(dir), segments(dir).await) {
+    match (Address::read(&context.dir), segments(context).await) {
         (_, Err(failure)) if failure.exit == Exit::Unreachable => {
             Check::ok(name, "none yet in this directory")
         }
@@ -304,11 +348,14 @@ async fn archive(dir: &Path, serves: bool) -> Check {
 
 /// The segments, if the ledger's chain is whole and each is there in its length. What is in them
 /// is for `archive verify`.
-async fn segments(dir: &Path) -> Result<Vec<LedgerRow>> {
-    let rows = History::open_directory(dir).await?.ledger_rows().await?;
-    let bucket = open_bucket(dir)?;
+async fn segments(context: &Context) -> Result<Vec<LedgerRow>> {
+    let bucket = context.open_bucket()?;
+    let rows = History::open(bucket.clone()).await?.ledger_rows().await?;
+    let lengths = rows.iter().map(|row| bucket.head(&row.segment));
+    let mut lengths = stream::iter(lengths).buffered(HEADS_AT_ONCE);
     for row in &rows {
-        let wrong = match bucket.head(&row.segment).await? {
+        let length = lengths.next().await.transpose()?.flatten();
+        let wrong = match length {
             None => "is missing",
             Some(length) if length != row.bytes => "has another length than the ledger says",
             Some(_) => continue,
@@ -316,6 +363,7 @@ async fn segments(dir: &Path) -> Result<Vec<LedgerRow>> {
         let message = format!("{} {wrong}", row.segment);
         return Err(Failure::new(Exit::Difference, message));
     }
+    drop(lengths);
     Ok(rows)
 }
 

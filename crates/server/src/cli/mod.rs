@@ -21,6 +21,7 @@ pub use context::Context;
 
 use crate::exit::{Exit, Failure, Result};
 use crate::output::Format;
+use crate::bucket::BucketArgs;
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -96,6 +97,9 @@ pub struct Flags {
     pub quiet: bool,
     /// Say more on standard error (twice: even more)
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    /// Where the archive is
+    #[command(flatten)]
+    pub bucket: BucketArgs,
     pub verbose: u8,
     /// Never ask
     #[arg(long, global = true)]

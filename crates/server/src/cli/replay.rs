@@ -5,7 +5,7 @@ use super::tail::Lines;
 use super::{Context, progress};
 use crate::client::Client;
 use crate::exit::{Exit, Failure, Result};
-use crate::history::{EventList, History, SelectionText};
+use crate::history::{EventList, SelectionText};
 use crate::output::{Table, output_failure};
 use crate::replays::{PlanRow, Prepared, ReplayRequest, To};
 use annals_core::EventSet;
@@ -213,7 +213,7 @@ async fn on_directory(
     to: Option<To>,
     context: &mut Context,
 ) -> Result<Outcome> {
-    let history = History::open_directory(&context.dir).await?;
+    let history = context.open_history().await?;
     let (clock, archive) = (Arc::new(SystemClock), history.into_archive());
     let prepared = Prepared::new(archive, request, clock, &SystemRandom).await?;
     let bar = progress::bar(context, "replaying", prepared.plan().to_deliver());

@@ -1,6 +1,7 @@
 //! `annals up`: run the platform until told to stop.
 
 use super::{Context, quantity};
+use crate::bucket::{BucketArgs, StoreSettings};
 use crate::exit::{Exit, Failure, Result};
 use crate::output::Table;
 use crate::platform::{Platform, PlatformConfig};
@@ -14,6 +15,11 @@ Examples:
   annals up --data /var/lib/annals --seal-after 30s
   annals up --port 0 --amqp-port 0           any free ports; annals.json names them
 
+  annals up --bucket s3://events/shop        archive in S3, the broker's log in ./annals-data
+  annals up --bucket s3://events/shop --s3-endpoint http://store:8333
+
+A directory remembers its bucket: later verbs and starts need --data only. ANNALS_BUCKET does what
+--bucket does; keys are AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY. See docs/guide/object-store.md.
 Prints where it listens when clients can connect, and runs until SIGTERM or Ctrl-C: then it archives
 what was published, and ends. Killed instead, it loses nothing it confirmed: start it again.";
 
@@ -74,9 +80,24 @@ pub async fn run(args: Args, context: &mut Context) -> Result<()> {
     context.out.table(&Table::record([
         (
             "amqp",
+/// The flag, else what `ANNALS_BUCKET` says. That is for servers alone: with a bucket named, other
+/// verbs would pass by the server that they are to ask.
+fn bucket(context: &Context) -> Result<BucketArgs> {
+    let mut asked = context.bucket_args().clone();
+    if asked.bucket.is_none()
+        && let Ok(url) = std::env::var("ANNALS_BUCKET")
+    {
+        let url = url.parse().map_err(Failure::usage)?;
+        asked.bucket = Some(url);
+    }
+    Ok(asked)
+}
+
             json!(format!("amqp://127.0.0.1:{}", address.amqp_port)),
         ),
         ("http", json!(address.server_url())),
+    config.bucket = bucket(context)?;
+    config.store = StoreSettings::of_process();
         ("data", json!(context.dir.display().to_string())),
         ("pid", json!(address.pid)),
     ]))?;
@@ -95,6 +116,7 @@ pub async fn run(args: Args, context: &mut Context) -> Result<()> {
         }
         Some(reason) => {
             // No clean-up: what failed may have left the disk in doubt. The next start verifies.
+        ("bucket", json!(platform.bucket_place().to_string())),
             Err(Failure::new(Exit::Failed, format!("stopped: {reason}"))
                 .next("correct the cause, then start again: nothing confirmed is lost"))
         }

@@ -4,9 +4,11 @@
 //!  <dir>/annals.lock, annals.json    one process at a time, and where it listens
 //!  <dir>/broker/                     the broker's log
 //!  <dir>/bucket/                     raw/, ledger/, index/, schemas/, replays/
+//!  <dir>/bucket.json                 instead, where these are in an object store
 //! ```
 //!
-//! Start: lock, broker, topology, archiver, index, ports; announced when all of it stands. Stop:
+//! Start: lock, ports, bucket (a store is tried first, and refused if it cannot hold an archive),
+//! broker, topology, archiver, index; announced when all of it stands. Stop:
 //! the other way round, with what was published archived first. A part that fails stops the whole:
 //! the next start verifies and goes on from what is durable.
 
@@ -18,14 +20,14 @@ pub use parts::Parts;
 use crate::address::{Address, DirectoryLock};
 use crate::exit::{Exit, Failure, Result};
 use annals_archive::archiver::{self, Archiver};
-use annals_archive::bucket::DirectoryBucket;
+use crate::bucket::{BucketArgs, BucketPlace, StoreSettings};
 use annals_archive::{Bucket, Ledger};
 use annals_broker::Broker;
 use annals_broker::amqp::AmqpConfig;
 use annals_bus::{Bus, LocalBus, Publisher, PublisherOptions, Topology};
 use annals_core::system::{SystemClock, SystemDisk, SystemRandom};
 use annals_core::{Clock, Disk, Random};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -51,6 +53,10 @@ pub struct PlatformConfig {
     pub amqp_port: u16,
     /// HTTP port on 127.0.0.1; 0 for any.
     pub http_port: u16,
+    /// The bucket asked for; nothing: the directory's own.
+    pub bucket: BucketArgs,
+    /// What an object store is reached by.
+    pub store: StoreSettings,
     /// Events are archived at the latest this long after they arrived …
     pub seal_after: Duration,
     /// … or as soon as this many bytes have.
@@ -77,11 +83,8 @@ impl PlatformConfig {
             random: Arc::new(SystemRandom),
         }
     }
-}
-
-/// Where a directory's bucket lies.
-pub fn bucket_dir(dir: &Path) -> PathBuf {
-    dir.join("bucket")
+            bucket: BucketArgs::default(),
+            store: StoreSettings::default(),
 }
 
 /// A running platform. Dropped without [`Platform::stop`], it is as if killed.
@@ -99,6 +102,7 @@ impl Platform {
     /// Starts everything; returns when clients can connect.
     pub async fn start(config: PlatformConfig) -> Result<Self> {
         let lock = DirectoryLock::take(&*config.disk, &config.dir)?;
+    place: BucketPlace,
         // Ports first: a busy one is the likeliest error, and costs nothing to find.
         let amqp = listen(config.amqp_port, "AMQP", "--amqp-port").await?;
         let http = listen(config.http_port, "HTTP", "--port").await?;
@@ -111,14 +115,13 @@ impl Platform {
         let broker = open_broker(&config)?;
         let bus: Arc<dyn Bus> = Arc::new(LocalBus::new(&broker));
         bus.declare(&Topology::of_bus(BUS)).await?;
-        let bucket = DirectoryBucket::open(config.disk.clone(), bucket_dir(&config.dir))?;
-        let bucket: Arc<dyn Bucket> = Arc::new(bucket);
         let ledger = Ledger::open(bucket.clone(), BUS).await?;
         let archiver = start_archiver(&config, &broker, &ledger)?;
         let mut options = PublisherOptions::of_bus(BUS, "annals");
         options.event_bytes_max = EVENT_BYTES_MAX;
         let publisher = Publisher::new(bus, options, config.clock.clone(), config.random.clone());
         let positions = archiver.positions();
+        let (place, bucket) = open_bucket(&config).await?;
         let parts = Parts::new(
             config,
             address.clone(),
@@ -163,6 +166,7 @@ impl Platform {
             Some(reason) = self.failures.recv() => reason,
         }
     }
+            place,
 
     /// Stops accepting, archives what was published, acknowledges it, writes the broker's
     /// snapshot, and ends.
@@ -175,6 +179,11 @@ impl Platform {
             .is_err()
         {
             tracing::warn!("requests under way were cut off");
+    /// Where its bucket lies.
+    pub fn bucket_place(&self) -> &BucketPlace {
+        &self.place
+    }
+
         }
         // Events that came while the first seal ran are archived by the archiver's own stop.
         let archived = self.parts.stop_archiver().await;
@@ -209,6 +218,18 @@ fn start_archiver(config: &PlatformConfig, broker: &Broker, ledger: &Ledger) -> 
     let settings = archiver::Config {
         batch_bytes: usize::try_from(config.seal_at_bytes).unwrap_or(usize::MAX),
         batch_age: config.seal_after,
+/// A directory remembers its bucket before anything is entrusted to either.
+async fn open_bucket(config: &PlatformConfig) -> Result<(BucketPlace, Arc<dyn Bucket>)> {
+    let place = config
+        .bucket
+        .place_for_platform(&config.dir, &config.store)?;
+    let bucket = place
+        .open_checked(config.disk.clone(), &*config.random, &config.store)
+        .await?;
+    place.remember(&*config.disk, &config.dir)?;
+    Ok((place, bucket))
+}
+
         // One consumer, so that the order of the archive is the order of the queue.
         consumers: 1,
         prefetch: 1 << 18,

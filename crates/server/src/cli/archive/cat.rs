@@ -4,7 +4,7 @@ use crate::cli::Context;
 use crate::cli::selection::SelectionArgs;
 use crate::cli::tail::{EventPrinter, Lines};
 use crate::exit::{Exit, Failure, Result};
-use crate::history::{History, SelectionText};
+use crate::history::SelectionText;
 use crate::output::Format;
 use annals_core::Clock;
 use annals_core::system::SystemClock;
@@ -48,7 +48,7 @@ pub async fn run(args: Args, context: &mut Context) -> Result<()> {
             print(stream, args.count, context).await?
         }
         None => {
-            let history = History::open_directory(&context.dir).await?;
+            let history = context.open_history().await?;
             let catalog = Arc::new(history.schemas().await?.compile()?);
             let stream = history.json_lines(&selection, catalog).await?;
             print(stream.boxed(), args.count, context).await?

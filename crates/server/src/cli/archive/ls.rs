@@ -2,7 +2,6 @@
 
 use crate::cli::Context;
 use crate::exit::Result;
-use crate::history::History;
 use crate::output::Table;
 use serde_json::json;
 
@@ -15,12 +14,7 @@ pub struct Args {}
 pub async fn run(_: Args, context: &mut Context) -> Result<()> {
     let rows = match context.find_server().await? {
         Some(server) => server.ledger().await?,
-        None => {
-            History::open_directory(&context.dir)
-                .await?
-                .ledger_rows()
-                .await?
-        }
+        None => context.open_history().await?.ledger_rows().await?,
     };
     let mut table = Table::new([
         "entry",

@@ -1,6 +1,7 @@
 //! `annals archive`: look at what is kept.
 //!
-//! A running server is asked; without one, the directory is read, and nothing in it is changed.
+//! A running server is asked; without one, or where a bucket is named, that is read, and nothing in
+//! it is changed.
 
 pub mod cat;
 pub mod ls;

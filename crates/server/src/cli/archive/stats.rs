@@ -2,7 +2,7 @@
 
 use crate::cli::Context;
 use crate::exit::Result;
-use crate::history::{History, Stats};
+use crate::history::Stats;
 use crate::output::{Format, Table};
 use serde_json::json;
 
@@ -28,7 +28,7 @@ pub struct Args {
 pub async fn run(args: Args, context: &mut Context) -> Result<()> {
     let stats = match context.find_server().await? {
         Some(server) => server.stats().await?,
-        None => History::open_directory(&context.dir).await?.stats().await?,
+        None => context.open_history().await?.stats().await?,
     };
     match context.out.format_or(Format::Table) {
         Format::Json | Format::Jsonl if !args.by_day => {

@@ -2,7 +2,7 @@
 
 use crate::cli::Context;
 use crate::exit::{Exit, Failure, Result};
-use crate::history::{Verification, open_bucket};
+use crate::history::Verification;
 use crate::http::verify::VerifyRequest;
 use crate::output::{Format, Table, grouped};
 use serde_json::json;
@@ -38,7 +38,7 @@ pub async fn run(args: Args, context: &mut Context) -> Result<()> {
         }
         None => {
             // Not through the ledger: a broken one is what is looked for.
-            let bucket = open_bucket(&context.dir)?;
+            let bucket = context.open_bucket()?;
             Verification::of_bucket(bucket, args.against.as_deref()).await?
         }
     };
