@@ -9,8 +9,11 @@ use crate::http::health::Health;
 use crate::http::problem::Problem;
 use crate::http::schemas::{PushReceipt, SchemaFiles};
 use crate::http::seal::Sealed;
+use crate::http::sql::SqlRequest;
 use crate::http::status::Status;
 use crate::http::verify::VerifyRequest;
+use crate::lake::{ConvertedRow, LakeStatus, RebuildRequest, RebuiltRow};
+use crate::questions::SummaryRow;
 use crate::replays::{PlanRow, ReplayRequest};
 use annals_replay::Receipt as ReplayReceipt;
 use bytes::Bytes;
@@ -35,13 +38,13 @@ impl Client {
                 "the server's address {url:?} does not start with http://"
             )));
         }
-        let http = reqwest::Client::builder()
-            .connect_timeout(Duration::from_secs(2))
-            .build()
         crate::tls::install();
-            .map_err(|e| Failure::new(Exit::Failed, format!("no HTTP client: {e}")))?;
+        let http = reqwest::Client::builder()
             // Plain HTTP on this machine: reading the system's certificates would be for nothing.
             .tls_certs_only([])
+            .connect_timeout(Duration::from_secs(2))
+            .build()
+            .map_err(|e| Failure::new(Exit::Failed, format!("no HTTP client: {e}")))?;
         Ok(Self { http, base })
     }
 
@@ -148,6 +151,37 @@ impl Client {
         Ok(post.header("content-type", NDJSON).body(body))
     }
 
+    /// Asks in SQL: the answer's name, and its bytes in the format asked for.
+    pub async fn sql(
+        &self,
+        request: &SqlRequest,
+    ) -> Result<(String, impl Stream<Item = Result<Bytes>> + Unpin + use<>)> {
+        self.answer(self.http.post(self.url("/v1/sql")).json(request))
+            .await
+    }
+
+    /// What an answer that has ended cost.
+    pub async fn sql_summary(&self, answer: &str) -> Result<SummaryRow> {
+        let path = format!("/v1/sql/{answer}");
+        self.json(self.http.get(self.url(&path))).await
+    }
+
+    /// The lake's tables.
+    pub async fn lake(&self) -> Result<LakeStatus> {
+        self.json(self.http.get(self.url("/v1/lake"))).await
+    }
+
+    /// Converts all that is archived, now.
+    pub async fn convert(&self) -> Result<ConvertedRow> {
+        self.json(self.http.post(self.url("/v1/lake/convert")))
+            .await
+    }
+
+    /// Makes days of a table anew.
+    pub async fn rebuild(&self, request: &RebuildRequest) -> Result<RebuiltRow> {
+        self.post("/v1/lake/rebuild", request).await
+    }
+
     /// The newest schema revision.
     pub async fn schemas(&self) -> Result<SchemaFiles> {
         self.json(self.http.get(self.url("/v1/schemas"))).await
@@ -179,9 +213,18 @@ impl Client {
         &self,
         request: reqwest::RequestBuilder,
     ) -> Result<impl Stream<Item = Result<Bytes>> + Unpin + use<>> {
+        Ok(self.answer(request).await?.1)
+    }
+
+    /// A streamed answer and its name.
+    async fn answer(
+        &self,
+        request: reqwest::RequestBuilder,
+    ) -> Result<(String, impl Stream<Item = Result<Bytes>> + Unpin + use<>)> {
         let response = self.send(request).await?;
         let answer = response.headers().get(ANSWER);
         let answer = answer.and_then(|id| id.to_str().ok()).map(str::to_owned);
+        let name = answer.clone().unwrap_or_default();
         let client = self.clone();
         let parts = response.bytes_stream().then(move |part| {
             let (client, answer) = (client.clone(), answer.clone());
@@ -192,7 +235,7 @@ impl Client {
                 }
             }
         });
-        Ok(parts.boxed())
+        Ok((name, parts.boxed()))
     }
 
     /// Why an answer broke off, as the server tells it; without its word, that it did.

@@ -18,7 +18,8 @@ pub(crate) fn of_question(error: &DataFusionError, memory_bytes: usize) -> Error
         return found;
     }
     let root = error.find_root();
-    if matches!(root, DataFusionError::ResourcesExhausted(_)) {
+    if let DataFusionError::ResourcesExhausted(which) = root {
+        tracing::debug!("a question ran out of memory: {which}");
         return Limit::Memory {
             bytes: memory_bytes,
         }

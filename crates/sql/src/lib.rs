@@ -3,6 +3,7 @@
 //! In reading order:
 //!
 //! - [`history`] — [`History`], the seam: where tables come from
+//! - [`tables`] — its tables: the lake's files, united with the raw tail
 //! - [`limits`] — [`EngineConfig`] and [`Limit`]: what a question may use
 //! - [`engine`] — [`Engine`] answers a [`Question`] with an [`Answer`]
 //! - [`guard`] — what is a question at all: one reading statement, of a bounded size
@@ -20,6 +21,7 @@ pub mod history;
 pub mod limits;
 mod names;
 pub mod render;
+pub mod tables;
 
 pub use datafusion;
 pub use engine::{Answer, Engine, Question, Summary};

@@ -6,12 +6,14 @@
 pub mod archive;
 pub mod context;
 pub mod doctor;
+pub mod lake;
 pub mod progress;
 pub mod publish;
 pub mod quantity;
 pub mod replay;
 pub mod schema;
 pub mod selection;
+pub mod sql;
 pub mod tail;
 pub mod tour;
 pub mod up;
@@ -19,9 +21,9 @@ pub mod version;
 
 pub use context::Context;
 
+use crate::bucket::BucketArgs;
 use crate::exit::{Exit, Failure, Result};
 use crate::output::Format;
-use crate::bucket::BucketArgs;
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -47,6 +49,7 @@ Examples:
   annals tail 'shop.#'                                   watch
   annals archive stats                                   what is kept
   annals archive verify                                  prove that it is intact
+  annals sql 'SELECT type, count(*) FROM events GROUP BY type'
   annals replay --types 'shop.#' --to file:orders.binpb  give history back
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 nothing matched, 4 invalid, 5 conflict,
@@ -57,7 +60,7 @@ Guide: docs/guide/getting-started.md";
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    /// See it all work: publish, archive, verify and replay 5,000 real events
+    /// See it all work: publish, archive, query and replay 5,000 real events
     Tour(tour::Args),
     /// Run the platform: broker, archiver and HTTP API on one directory
     Up(up::Args),
@@ -70,6 +73,11 @@ pub enum Verb {
     /// Look at what is kept
     #[command(subcommand)]
     Archive(archive::Verb),
+    /// Ask all of history, in SQL
+    Sql(sql::Args),
+    /// Look after the tables that SQL and other engines read
+    #[command(subcommand)]
+    Lake(lake::Verb),
     /// Manage the .proto files that events are described by
     #[command(subcommand)]
     Schema(schema::Verb),
@@ -89,6 +97,9 @@ pub struct Flags {
     /// The platform's directory [default: annals-data]
     #[arg(long, global = true, env = "ANNALS_DATA", value_name = "DIR")]
     pub data: Option<PathBuf>,
+    /// Where the archive is
+    #[command(flatten)]
+    pub bucket: BucketArgs,
     /// A running server's HTTP address [default: the one of the directory]
     #[arg(long, global = true, env = "ANNALS_SERVER", value_name = "URL")]
     pub server: Option<String>,
@@ -97,9 +108,6 @@ pub struct Flags {
     pub quiet: bool,
     /// Say more on standard error (twice: even more)
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
-    /// Where the archive is
-    #[command(flatten)]
-    pub bucket: BucketArgs,
     pub verbose: u8,
     /// Never ask
     #[arg(long, global = true)]
@@ -148,6 +156,8 @@ pub async fn run(verb: Verb, context: &mut Context) -> Result<()> {
         Verb::Tail(args) => tail::run(args, context).await,
         Verb::Replay(args) => replay::run(args, context).await,
         Verb::Archive(verb) => archive::run(verb, context).await,
+        Verb::Sql(args) => sql::run(args, context).await,
+        Verb::Lake(verb) => lake::run(verb, context).await,
         Verb::Schema(verb) => schema::run(verb, context).await,
         Verb::Doctor(args) => doctor::run(args, context).await,
         Verb::Version(args) => version::run(args, context),

@@ -3,6 +3,7 @@
 //! Every figure it prints was checked: one that does not agree ends the tour with an error.
 
 mod figures;
+mod questions;
 mod steps;
 
 use super::{Context, progress};
@@ -18,10 +19,10 @@ Examples:
   annals tour --from events.jsonl     on events of your own, in CloudEvents JSON
 
 Starts a platform on free ports, publishes 5,000 real commits of open-source projects over AMQP,
-archives, verifies, replays, compares every byte with what was published, and stops. Exits with 9 if
+archives, verifies, asks in SQL, replays, compares every byte with what was published, and stops. Exits with 9 if
 anything differs.";
 
-/// See it all work: publish, archive, verify and replay 5,000 real events
+/// See it all work: publish, archive, query and replay 5,000 real events
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -87,7 +88,8 @@ fn the_end(dir: &Path, removed: bool) -> String {
         false => format!(
             "Look around in what it left:
   annals archive stats --data {dir}
-  annals archive cat --data {dir} --subject tokio-rs/axum -n 3"
+  annals archive cat --data {dir} --subject tokio-rs/axum -n 3
+  annals sql --data {dir} 'SELECT subject, count(*) FROM events GROUP BY subject ORDER BY 2 DESC'"
         ),
     };
     format!(

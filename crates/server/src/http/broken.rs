@@ -61,9 +61,23 @@ pub(super) fn streamed(
     media_type: &'static str,
     stream: impl Stream<Item = Result<Bytes>> + Send + 'static,
 ) -> Response {
+    streamed_as(parts, answer_id(parts), media_type, stream)
+}
+
+/// A name for an answer.
+pub(super) fn answer_id(parts: &Parts) -> String {
     let config = parts.config();
     let id = random::mint_id(&*config.clock, &*config.random);
-    let id = id.as_str().to_owned();
+    id.as_str().to_owned()
+}
+
+/// The same, under a name that the caller knows.
+pub(super) fn streamed_as(
+    parts: &Arc<Parts>,
+    id: String,
+    media_type: &'static str,
+    stream: impl Stream<Item = Result<Bytes>> + Send + 'static,
+) -> Response {
     let headers = [
         (header::CONTENT_TYPE.as_str(), media_type.to_owned()),
         (ANSWER, id.clone()),

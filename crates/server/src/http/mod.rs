@@ -9,6 +9,8 @@
 //!  GET  /v1/archive/{ledger,stats,events}                           POST /v1/archive/verify
 //!  POST /v1/replays           give history back
 //!  GET, PUT /v1/schemas       .proto files, numbered revisions
+//!  POST /v1/sql               ask all of history                  GET /v1/sql/{id}       its cost
+//!  GET  /v1/lake              the tables       POST /v1/lake/{convert,rebuild}
 //!  GET  /v1/answers/{id}      why a streamed answer broke off
 //! ```
 
@@ -16,10 +18,12 @@ pub mod archive;
 pub mod broken;
 pub mod events;
 pub mod health;
+pub mod lake;
 pub mod problem;
 pub mod replays;
 pub mod schemas;
 pub mod seal;
+pub mod sql;
 pub mod status;
 pub mod tail;
 pub mod verify;
@@ -47,6 +51,11 @@ pub fn router(parts: Arc<Parts>) -> Router {
         .route("/v1/archive/verify", post(verify::post))
         .route("/v1/replays", post(replays::post))
         .route("/v1/schemas", get(schemas::get).put(schemas::put))
+        .route("/v1/sql", post(sql::post))
+        .route("/v1/sql/{id}", get(sql::get))
+        .route("/v1/lake", get(lake::get))
+        .route("/v1/lake/convert", post(lake::convert))
+        .route("/v1/lake/rebuild", post(lake::rebuild))
         .route("/v1/answers/{id}", get(broken::get))
         .fallback(not_found)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))

@@ -12,15 +12,19 @@
 //! the other way round, with what was published archived first. A part that fails stops the whole:
 //! the next start verifies and goes on from what is durable.
 
+mod converting;
+mod demo;
 mod indexing;
 mod parts;
 
+pub use converting::Converting;
 pub use parts::Parts;
 
 use crate::address::{Address, DirectoryLock};
-use crate::exit::{Exit, Failure, Result};
-use annals_archive::archiver::{self, Archiver};
 use crate::bucket::{BucketArgs, BucketPlace, StoreSettings};
+use crate::exit::{Exit, Failure, Result};
+use crate::questions::CurrentSchemas;
+use annals_archive::archiver::{self, Archiver};
 use annals_archive::{Bucket, Ledger};
 use annals_broker::Broker;
 use annals_broker::amqp::AmqpConfig;
@@ -49,18 +53,23 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct PlatformConfig {
     /// Directory of everything; made if it is not there.
     pub dir: PathBuf,
-    /// AMQP port on 127.0.0.1; 0 for any.
-    pub amqp_port: u16,
-    /// HTTP port on 127.0.0.1; 0 for any.
-    pub http_port: u16,
     /// The bucket asked for; nothing: the directory's own.
     pub bucket: BucketArgs,
     /// What an object store is reached by.
     pub store: StoreSettings,
+    /// AMQP port on 127.0.0.1; 0 for any.
+    pub amqp_port: u16,
+    /// HTTP port on 127.0.0.1; 0 for any.
+    pub http_port: u16,
     /// Events are archived at the latest this long after they arrived …
     pub seal_after: Duration,
     /// … or as soon as this many bytes have.
     pub seal_at_bytes: u64,
+    /// Archived events are converted to tables this long after they were archived: SQL does not
+    /// wait for it, but the sooner, the smaller are the lake's files.
+    pub convert_after: Duration,
+    /// Whether the sample is published in a loop, as something to look at.
+    pub demo: bool,
     /// Where files are.
     pub disk: Arc<dyn Disk>,
     /// What time it is.
@@ -74,23 +83,26 @@ impl PlatformConfig {
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self {
             dir: dir.into(),
+            bucket: BucketArgs::default(),
+            store: StoreSettings::default(),
             amqp_port: 5672,
             http_port: 7400,
             seal_after: Duration::from_secs(10),
             seal_at_bytes: 32 << 20,
+            convert_after: Duration::from_secs(60),
+            demo: false,
             disk: Arc::new(SystemDisk),
             clock: Arc::new(SystemClock),
             random: Arc::new(SystemRandom),
         }
     }
-            bucket: BucketArgs::default(),
-            store: StoreSettings::default(),
 }
 
 /// A running platform. Dropped without [`Platform::stop`], it is as if killed.
 #[derive(Debug)]
 pub struct Platform {
     parts: Arc<Parts>,
+    place: BucketPlace,
     tasks: TaskTracker,
     accepting: CancellationToken,
     failures: tokio::sync::mpsc::Receiver<String>,
@@ -102,7 +114,6 @@ impl Platform {
     /// Starts everything; returns when clients can connect.
     pub async fn start(config: PlatformConfig) -> Result<Self> {
         let lock = DirectoryLock::take(&*config.disk, &config.dir)?;
-    place: BucketPlace,
         // Ports first: a busy one is the likeliest error, and costs nothing to find.
         let amqp = listen(config.amqp_port, "AMQP", "--amqp-port").await?;
         let http = listen(config.http_port, "HTTP", "--port").await?;
@@ -112,6 +123,7 @@ impl Platform {
             http_port: http.local_addr()?.port(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
+        let (place, bucket) = open_bucket(&config).await?;
         let broker = open_broker(&config)?;
         let bus: Arc<dyn Bus> = Arc::new(LocalBus::new(&broker));
         bus.declare(&Topology::of_bus(BUS)).await?;
@@ -121,7 +133,15 @@ impl Platform {
         options.event_bytes_max = EVENT_BYTES_MAX;
         let publisher = Publisher::new(bus, options, config.clock.clone(), config.random.clone());
         let positions = archiver.positions();
-        let (place, bucket) = open_bucket(&config).await?;
+        let schemas = Arc::new(CurrentSchemas::of_bucket(&bucket).await?);
+        let accepting = CancellationToken::new();
+        let (converting, converter) = converting::converting(
+            ledger.clone(),
+            schemas.get(),
+            positions.clone(),
+            config.convert_after,
+            accepting.clone(),
+        );
         let parts = Parts::new(
             config,
             address.clone(),
@@ -130,18 +150,23 @@ impl Platform {
             ledger.clone(),
             archiver,
             publisher,
-        )
-        .await?;
+            schemas,
+            converting,
+        )?;
         let parts = Arc::new(parts);
-        let accepting = CancellationToken::new();
         let tasks = TaskTracker::new();
         let (report, failures) = tokio::sync::mpsc::channel(4);
         tasks.spawn(indexing::run(ledger, positions, accepting.clone()));
+        tasks.spawn(converter);
         tasks.spawn(serve_amqp(broker, amqp, accepting.clone(), report.clone()));
         tasks.spawn(serve_http(parts.clone(), http, accepting.clone(), report));
+        if parts.config().demo {
+            tasks.spawn(demo::run(parts.clone(), accepting.clone()));
+        }
         lock.announce(&address)?;
         Ok(Self {
             parts,
+            place,
             tasks,
             accepting,
             failures,
@@ -152,6 +177,11 @@ impl Platform {
     /// Where it listens.
     pub fn address(&self) -> &Address {
         self.parts.address()
+    }
+
+    /// Where its bucket lies.
+    pub fn bucket_place(&self) -> &BucketPlace {
+        &self.place
     }
 
     /// What it is made of.
@@ -166,7 +196,6 @@ impl Platform {
             Some(reason) = self.failures.recv() => reason,
         }
     }
-            place,
 
     /// Stops accepting, archives what was published, acknowledges it, writes the broker's
     /// snapshot, and ends.
@@ -179,11 +208,6 @@ impl Platform {
             .is_err()
         {
             tracing::warn!("requests under way were cut off");
-    /// Where its bucket lies.
-    pub fn bucket_place(&self) -> &BucketPlace {
-        &self.place
-    }
-
         }
         // Events that came while the first seal ran are archived by the archiver's own stop.
         let archived = self.parts.stop_archiver().await;
@@ -192,6 +216,18 @@ impl Platform {
         archived?;
         Ok(closed?)
     }
+}
+
+/// A directory remembers its bucket before anything is entrusted to either.
+async fn open_bucket(config: &PlatformConfig) -> Result<(BucketPlace, Arc<dyn Bucket>)> {
+    let place = config
+        .bucket
+        .place_for_platform(&config.dir, &config.store)?;
+    let bucket = place
+        .open_checked(config.disk.clone(), &*config.random, &config.store)
+        .await?;
+    place.remember(&*config.disk, &config.dir)?;
+    Ok((place, bucket))
 }
 
 fn open_broker(config: &PlatformConfig) -> Result<Broker> {
@@ -218,18 +254,6 @@ fn start_archiver(config: &PlatformConfig, broker: &Broker, ledger: &Ledger) -> 
     let settings = archiver::Config {
         batch_bytes: usize::try_from(config.seal_at_bytes).unwrap_or(usize::MAX),
         batch_age: config.seal_after,
-/// A directory remembers its bucket before anything is entrusted to either.
-async fn open_bucket(config: &PlatformConfig) -> Result<(BucketPlace, Arc<dyn Bucket>)> {
-    let place = config
-        .bucket
-        .place_for_platform(&config.dir, &config.store)?;
-    let bucket = place
-        .open_checked(config.disk.clone(), &*config.random, &config.store)
-        .await?;
-    place.remember(&*config.disk, &config.dir)?;
-    Ok((place, bucket))
-}
-
         // One consumer, so that the order of the archive is the order of the queue.
         consumers: 1,
         prefetch: 1 << 18,

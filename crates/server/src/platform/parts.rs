@@ -1,10 +1,12 @@
 //! [`Parts`]: what a running platform is made of, as its HTTP API sees it.
 
-use super::{BUS, PlatformConfig};
+use super::{BUS, Converting, PlatformConfig};
 use crate::address::Address;
 use crate::exit::Result;
 use crate::http::broken::BrokenAnswers;
+use crate::http::sql::Summaries;
 use crate::ingest::Ingest;
+use crate::questions::{self, CurrentSchemas, SharedArchiver};
 use crate::schemas::{SchemaFiles, SchemaStore};
 use annals_archive::archiver::Archiver;
 use annals_archive::reader::Archive;
@@ -12,6 +14,8 @@ use annals_archive::{Bucket, Ledger};
 use annals_broker::{Broker, QueueSpec};
 use annals_bus::{Publisher, topology};
 use annals_core::{Error, ErrorKind, Timestamp};
+use annals_lake::converter::Schemas;
+use annals_sql::{Engine, EngineConfig};
 use futures::FutureExt;
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
@@ -35,15 +39,19 @@ pub struct Parts {
     bucket: Arc<dyn Bucket>,
     ledger: Ledger,
     /// Absent once stopped.
-    archiver: tokio::sync::RwLock<Option<Archiver>>,
+    archiver: SharedArchiver,
     publisher: Publisher,
     /// Replaced whole by a schema push.
     ingest: RwLock<Ingest>,
+    schemas: Arc<CurrentSchemas>,
+    converting: Converting,
+    engine: Engine,
     broken_answers: BrokenAnswers,
+    summaries: Summaries,
 }
 
 impl Parts {
-    pub(super) async fn new(
+    pub(super) fn new(
         config: PlatformConfig,
         address: Address,
         broker: Broker,
@@ -51,9 +59,17 @@ impl Parts {
         ledger: Ledger,
         archiver: Archiver,
         publisher: Publisher,
+        schemas: Arc<CurrentSchemas>,
+        converting: Converting,
     ) -> Result<Self> {
-        let catalog = SchemaStore::new(bucket.clone()).latest().await?.compile()?;
-        let ingest = Ingest::new(Arc::new(catalog), config.clock.clone());
+        let ingest = Ingest::new(schemas.get().catalog, config.clock.clone());
+        let archiver: SharedArchiver = Arc::new(tokio::sync::RwLock::new(Some(archiver)));
+        let engine = questions::engine(
+            ledger.clone(),
+            schemas.clone(),
+            Some(archiver.clone()),
+            EngineConfig::default(),
+        )?;
         Ok(Self {
             started_at: config.clock.now(),
             config,
@@ -61,10 +77,14 @@ impl Parts {
             broker,
             bucket,
             ledger,
-            archiver: tokio::sync::RwLock::new(Some(archiver)),
+            archiver,
             publisher,
             ingest: RwLock::new(ingest),
+            schemas,
+            converting,
+            engine,
             broken_answers: BrokenAnswers::default(),
+            summaries: Summaries::default(),
         })
     }
 
@@ -76,6 +96,31 @@ impl Parts {
     /// When it was started.
     pub fn started_at(&self) -> Timestamp {
         self.started_at
+    }
+
+    /// The ledger.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// What answers questions in SQL.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// What keeps the lake up with the ledger.
+    pub fn converting(&self) -> &Converting {
+        &self.converting
+    }
+
+    /// The schemas there are now.
+    pub fn current_schemas(&self) -> &CurrentSchemas {
+        &self.schemas
+    }
+
+    /// What answers to questions cost.
+    pub fn summaries(&self) -> &Summaries {
+        &self.summaries
     }
 
     /// The time now.
@@ -128,7 +173,14 @@ impl Parts {
     pub async fn push_schemas(&self, files: BTreeMap<String, String>) -> Result<SchemaFiles> {
         let stored = self.schemas().push(files).await?;
         let catalog = Arc::new(stored.compile()?);
-        *self.ingest.write() = Ingest::new(catalog, self.config.clock.clone());
+        *self.ingest.write() = Ingest::new(catalog.clone(), self.config.clock.clone());
+        self.engine.set_catalog((*catalog).clone());
+        let schemas = Schemas {
+            revision: stored.revision,
+            catalog,
+        };
+        self.schemas.set(schemas.clone());
+        self.converting.set_schemas(schemas).await;
         Ok(stored)
     }
 

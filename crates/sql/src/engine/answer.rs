@@ -93,7 +93,8 @@ impl Answer {
             .map_err(|_| Limit::Time { timeout }.error())?;
         let Ok(planned) = planned else {
             // The plan's sender was dropped: the task has ended, and says why.
-            return Err(outcome(&mut work).await.err().unwrap_or_else(closed));
+            let outcome = outcome(&mut work, deadline, timeout).await;
+            return Err(outcome.err().unwrap_or_else(closed));
         };
         Ok(Self {
             schema: planned.schema,
@@ -127,7 +128,7 @@ impl Answer {
                 Ok(Some(batch)) => self.take(batch).map(Ok),
                 Ok(None) => {
                     let mut work = self.work.take()?;
-                    let outcome = outcome(&mut work).await;
+                    let outcome = outcome(&mut work, self.deadline, self.timeout).await;
                     self.end();
                     outcome.err().map(Err)
                 }
@@ -183,13 +184,14 @@ impl Answer {
 }
 
 /// How a task ended: its own result, or a panic as an error.
-async fn outcome(work: &mut Work) -> Result<()> {
-    match (&mut work.task).await {
-        Ok(result) => result,
-        Err(e) if e.is_panic() => Err(Error::new(
+async fn outcome(work: &mut Work, deadline: Instant, timeout: Duration) -> Result<()> {
+    match tokio::time::timeout_at(deadline + GRACE, &mut work.task).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(e)) if e.is_panic() => Err(Error::new(
             ErrorKind::Internal,
             "the query engine failed on this question",
         )),
-        Err(_) => Err(closed()),
+        Ok(Err(_)) => Err(closed()),
+        Err(_) => Err(Limit::Time { timeout }.error()),
     }
 }

@@ -39,7 +39,7 @@ pub(super) fn open(
     options.execution.enable_recursive_ctes = false;
     // Each sort keeps this much free for merging what it spilled: a part of what there is.
     let merging = &mut options.execution.sort_spill_reservation_bytes;
-    *merging = (*merging).min(memory_bytes / (8 * threads));
+    *merging = (*merging).min(memory_bytes / (4 * threads));
     let mut tables = functions.tables().to_vec();
     tables.push(Arc::new(TableFunction::new(
         latest::NAME.to_owned(),

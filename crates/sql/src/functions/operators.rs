@@ -21,11 +21,19 @@ impl ExprPlanner for JsonOperators {
             BinaryOperator::Question => json::contains(),
             _ => return Ok(PlannerResult::Original(expr)),
         };
-        if !is_text(&expr.left.get_type(schema)?) {
-            return Ok(PlannerResult::Original(expr));
-        }
         let written = format!("{} {} {}", expr.left, expr.op, expr.right);
-        let call: Expr = function.call(vec![expr.left, expr.right]);
+        let left = expr.left.clone().unalias();
+        let args = match left {
+            // One call with a longer path: nested, each call would look up types twice.
+            Expr::ScalarFunction(call) if call.name() == "json_get" => {
+                let mut path = call.args;
+                path.push(expr.right);
+                path
+            }
+            left if is_text(&left.get_type(schema)?) => vec![left, expr.right],
+            _ => return Ok(PlannerResult::Original(expr)),
+        };
+        let call: Expr = function.call(args);
         Ok(PlannerResult::Planned(call.alias(written)))
     }
 }

@@ -17,6 +17,8 @@ pub const EXPRESSIONS_MAX: usize = 20_000;
 
 /// Deepest subquery among expressions: the planner visits each level twice as often as the last.
 const SUBQUERY_DEPTH_MAX: usize = 8;
+/// Deepest `WITH` within a `WITH`, for the same reason.
+const WITH_DEPTH_MAX: usize = 8;
 /// Deepest call of a function in a function.
 const CALL_DEPTH_MAX: usize = 14;
 /// What all calls may cost, each twice what it would one level further out: so often are the
@@ -47,6 +49,7 @@ struct Walk {
     growing: usize,
     relations: usize,
     subqueries: usize,
+    withs: usize,
     calls: usize,
     calls_cost: usize,
 }
@@ -56,11 +59,18 @@ impl Visitor for Walk {
 
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<Error> {
         self.scopes.enter(query);
+        self.withs += usize::from(query.with.is_some());
+        if self.withs > WITH_DEPTH_MAX {
+            return ControlFlow::Break(too_large(format!(
+                "WITH is nested more than {WITH_DEPTH_MAX} deep: list the expressions in one"
+            )));
+        }
         to_flow(check_clauses(query))
     }
 
     fn post_visit_query(&mut self, query: &Query) -> ControlFlow<Error> {
         // What is written counts too: an expression that is never used is planned all the same.
+        self.withs -= usize::from(query.with.is_some());
         let expanded = self.scopes.leave(query);
         if expanded > RELATIONS_MAX || self.relations > 2 * RELATIONS_MAX {
             return ControlFlow::Break(too_large(format!(

@@ -608,7 +608,6 @@ async fn what_is_nested_as_deeply_as_is_let_through_is_planned_without_a_crash()
     let engine = engine();
     for n in [10, 25, 60, 200, 480, 990] {
         for (name, sql) in deep(n) {
-            eprintln!("B {n} {name}");
             let question = Question {
                 timeout: Some(Duration::from_secs(60)),
                 ..Question::new(sql)
@@ -619,8 +618,8 @@ async fn what_is_nested_as_deeply_as_is_let_through_is_planned_without_a_crash()
                 Ok(answer) => answer.collect().await.map(|_| ()),
                 Err(error) => Err(error),
             };
-            let time_out = result.err().and_then(|e| Limit::of(&e));
             let took = started.elapsed();
+            let time_out = result.err().and_then(|e| Limit::of(&e));
             assert!(
                 !matches!(time_out, Some(Limit::Time { .. })),
                 "{n} {name}: {took:?}"

@@ -137,16 +137,16 @@ async fn a_question_may_ask_for_less_memory_but_not_for_more() {
 async fn with_a_directory_to_spill_to_a_large_sort_ends_well() {
     let directory = tempfile::tempdir().unwrap();
     let spilling = EngineConfig {
-        memory_bytes: 16 << 20,
+        memory_bytes: 32 << 20,
         spill_directory: Some(directory.path().to_owned()),
         ..config()
     };
-    let engine = Engine::new(Arc::new(with_numbers(2_000_000)), spilling).unwrap();
+    let engine = Engine::new(Arc::new(with_numbers(4_000_000)), spilling).unwrap();
     let question = Question {
         rows_max: Some(0),
         ..Question::new("SELECT n FROM big.v1.Number ORDER BY n % 1000, n DESC")
     };
-    assert_eq!(drained(&engine, &question).await.unwrap(), 2_000_000);
+    assert_eq!(drained(&engine, &question).await.unwrap(), 4_000_000);
 }
 
 #[tokio::test]
@@ -182,13 +182,14 @@ async fn one_more_than_may_wait_is_refused_at_once() {
         ..config()
     };
     let engine = Arc::new(Engine::new(Arc::new(with_numbers(1_000)), one).unwrap());
-    let held = engine
-        .query(&within(
+    let endless = Question {
+        rows_max: Some(0),
+        ..within(
             "SELECT * FROM generate_series(1, 100000000)",
             Duration::from_secs(3600),
-        ))
-        .await
-        .unwrap();
+        )
+    };
+    let held = engine.query(&endless).await.unwrap();
     let mut waiting = Box::pin(async { engine.query(&Question::new("SELECT 1")).await });
     assert!(futures::poll!(&mut waiting).is_pending());
     let refused = ask(&engine, "SELECT 1").await.unwrap_err();

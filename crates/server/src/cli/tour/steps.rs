@@ -1,6 +1,7 @@
 //! The steps of the tour between start and stop; each checks its own result.
 
 use super::figures::Figures;
+use super::questions;
 use crate::cli::publish::{FileOptions, FileReport, connect, publish_file};
 use crate::exit::{Exit, Failure, Result, at_path};
 use crate::history::{History, Stats, Verification};
@@ -8,6 +9,7 @@ use crate::ingest::Ingest;
 use crate::output::{bytes_text, grouped};
 use crate::platform::{Parts, Platform};
 use crate::replays::{Prepared, ReplayRequest};
+use crate::sample;
 use annals_bus::{Bus, LocalBus, Settle, Tags};
 use annals_core::properties::REPLAY_ID;
 use annals_core::{Event, Selection, Subject, frame};
@@ -16,33 +18,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-const SAMPLE: &[u8] = include_bytes!(concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/../../examples/vcs/events-5000.jsonl.zst"
-));
 /// Deliveries the private replay's consumer is handed ahead.
 const PREFETCH: u32 = 1_000;
 /// Lines of a file that are converted at a time.
 const LINES_AT_ONCE: usize = 20_000;
 /// Events of one call when all are published a second time.
 const REPEAT_EVENTS: usize = 10_000;
-const SCHEMAS: [(&str, &str); 2] = [
-    (
-        "vcs/v1/commit_pushed.proto",
-        include_str!(concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/../../examples/vcs/vcs/v1/commit_pushed.proto"
-        )),
-    ),
-    (
-        "vcs/v1/tag_created.proto",
-        include_str!(concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/../../examples/vcs/vcs/v1/tag_created.proto"
-        )),
-    ),
-];
-
 /// Takes them all.
 pub(super) async fn take(
     platform: &Platform,
@@ -51,8 +32,7 @@ pub(super) async fn take(
     figures: &mut Figures,
 ) -> Result<()> {
     let parts = platform.parts();
-    let schemas = SCHEMAS.map(|(name, text)| (name.to_owned(), text.to_owned()));
-    let stored = parts.push_schemas(schemas.into()).await?;
+    let stored = parts.push_schemas(sample::schemas()).await?;
     let types = parts.ingest().catalog().types().count();
     figures.step(
         "schema",
@@ -77,6 +57,7 @@ pub(super) async fn take(
     publish(platform, &path, &expected, figures).await?;
     archive(parts, &expected, figures).await?;
     verify(parts, &expected, figures).await?;
+    questions::ask(parts, &expected, figures).await?;
     replay_file(parts, dir, &expected, figures).await?;
     replay_subject(parts, &expected, figures).await?;
     replay_private(parts, &expected, figures).await?;
@@ -85,7 +66,7 @@ pub(super) async fn take(
 
 fn write_sample(dir: &Path) -> Result<PathBuf> {
     let path = dir.join("events-5000.jsonl.zst");
-    std::fs::write(&path, SAMPLE).map_err(at_path(&path))?;
+    std::fs::write(&path, sample::EVENTS).map_err(at_path(&path))?;
     Ok(path)
 }
 
@@ -305,6 +286,7 @@ async fn publish_again(
     agree("conflicts after publishing twice", stats.conflicts, 0)?;
     let selected = history(parts).await?.count(&Selection::all()).await?;
     agree("events selected after publishing twice", selected, distinct)?;
+    questions::ask_again(parts, &expected.types).await?;
     figures.events(
         "repeat",
         count,
@@ -324,7 +306,7 @@ async fn stats(parts: &Parts) -> Result<Stats> {
     history(parts).await?.stats().await
 }
 
-fn agree(what: &str, found: u64, expected: u64) -> Result<()> {
+pub(super) fn agree(what: &str, found: u64, expected: u64) -> Result<()> {
     if found == expected {
         return Ok(());
     }
@@ -350,11 +332,13 @@ fn compare(what: &str, found: &[u8], expected: &[u8]) -> Result<()> {
 }
 
 /// The events of a file, as they have to come back.
-struct Expected {
+#[derive(Default)]
+pub(super) struct Expected {
     events: Vec<Event>,
-    /// Events of different (source, id).
-    distinct: u64,
-    subjects: BTreeMap<String, u64>,
+    /// Events of different (source, id); so are those counted by type and subject.
+    pub(super) distinct: u64,
+    pub(super) types: BTreeMap<String, u64>,
+    pub(super) subjects: BTreeMap<String, u64>,
 }
 
 impl Expected {
@@ -365,8 +349,8 @@ impl Expected {
             true => Box::new(zstd::Decoder::new(file)?),
             false => Box::new(file),
         };
-        let mut events = Vec::new();
-        let mut subjects = BTreeMap::new();
+        let mut expected = Self::default();
+        let mut keys = BTreeSet::new();
         let mut lines = BufReader::new(reader).split(b'\n');
         loop {
             let part: Vec<_> = lines
@@ -377,20 +361,22 @@ impl Expected {
                 break;
             }
             for event in convert(&part, ingest)? {
-                if let Some(subject) = event.header().subject {
-                    *subjects.entry(subject.to_owned()).or_default() += 1;
+                if keys.insert(owned_key(&event)) {
+                    expected.note(&event);
                 }
-                events.push(event);
+                expected.events.push(event);
             }
         }
-        let mut expected = Self {
-            events,
-            distinct: 0,
-            subjects,
-        };
-        let keys: BTreeSet<_> = expected.events.iter().map(owned_key).collect();
         expected.distinct = keys.len() as u64;
         Ok(expected)
+    }
+
+    fn note(&mut self, event: &Event) {
+        let header = event.header();
+        *self.types.entry(header.event_type.to_owned()).or_default() += 1;
+        if let Some(subject) = header.subject {
+            *self.subjects.entry(subject.to_owned()).or_default() += 1;
+        }
     }
 
     fn count(&self) -> u64 {

@@ -1,0 +1,343 @@
+//! [`Table`]: a Delta table in the bucket. docs/formats/lake.md.
+//!
+//! A table answers which files there are, of which days, with which statistics, and how far it
+//! has come (its *marks*: Delta's application transactions). What lies in the files is read and
+//! written elsewhere. Nothing outside this file knows of the table format's library.
+
+use crate::file::{FileStats, NewFile};
+use crate::layout::{DATE, Date, TableName};
+use crate::store::BucketStore;
+use annals_archive::Bucket;
+use annals_archive::bucket::LIST_MAX;
+use annals_core::{Error, ErrorKind, Result};
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use deltalake_core::kernel::engine::arrow_conversion::TryIntoKernel;
+use deltalake_core::kernel::transaction::{CommitBuilder, CommitProperties, TableReference};
+use deltalake_core::kernel::{
+    Action, Add, MetadataExt, Protocol, Remove, StructType, Transaction, new_metadata,
+};
+use deltalake_core::logstore::{LogStoreRef, StorageConfig, default_logstore};
+use deltalake_core::protocol::{DeltaOperation, SaveMode};
+use deltalake_core::table::state::DeltaTableState;
+use deltalake_core::{DeltaTable, DeltaTableError};
+use object_store_13::ObjectStore;
+use object_store_13::path::Path;
+use object_store_13::prefix::PrefixStore;
+use std::collections::HashMap;
+use std::sync::Arc;
+use url::Url;
+
+/// Commits between two checkpoints.
+const CHECKPOINT_COMMITS: &str = "50";
+
+/// A table, as of one of its versions.
+#[derive(Clone)]
+pub struct Table {
+    name: TableName,
+    folder: String,
+    bucket: Arc<dyn Bucket>,
+    log: LogStoreRef,
+    /// Absent while the table does not exist.
+    state: Option<DeltaTableState>,
+}
+
+/// A data file of a table.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DataFile {
+    /// Path within the table.
+    pub path: String,
+    /// Length in bytes.
+    pub len: u64,
+    /// Its day.
+    pub date: Date,
+    /// What is known of its rows.
+    pub stats: FileStats,
+}
+
+/// What changes a table, whole or not at all.
+#[derive(Debug, Default)]
+pub struct Change {
+    /// The columns rows have from now on, without the partition's: those there are and more.
+    pub schema: Option<SchemaRef>,
+    /// Files to add; they are [uploaded](Table::upload).
+    pub added: Vec<DataFile>,
+    /// Files to remove; their bytes stay until they are cleaned up.
+    pub removed: Vec<DataFile>,
+    /// Marks to set.
+    pub marks: Vec<(String, u64)>,
+}
+
+impl Table {
+    /// Opens a table at its last version; one that does not exist has no version.
+    ///
+    /// A log that cannot be read is [`ErrorKind::Corrupt`].
+    pub async fn open(bucket: Arc<dyn Bucket>, bus: &str, name: TableName) -> Result<Self> {
+        let folder = name.folder(bus);
+        let mut table = Self {
+            log: log_store(&bucket, &folder)?,
+            name,
+            folder,
+            bucket,
+            state: None,
+        };
+        table.refresh().await?;
+        Ok(table)
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &TableName {
+        &self.name
+    }
+
+    /// Its folder in the bucket, without a `/` at its end.
+    pub fn folder(&self) -> &str {
+        &self.folder
+    }
+
+    /// The bucket it lies in.
+    pub fn bucket(&self) -> &Arc<dyn Bucket> {
+        &self.bucket
+    }
+
+    /// Its version; `None` while it does not exist.
+    pub fn version(&self) -> Option<u64> {
+        self.state.as_ref().map(DeltaTableState::version)
+    }
+
+    /// Its columns, the partition's last; `None` while it does not exist.
+    pub fn schema(&self) -> Option<SchemaRef> {
+        let snapshot = self.state.as_ref()?.snapshot();
+        Some(snapshot.arrow_schema())
+    }
+
+    /// Goes to the last version.
+    pub async fn refresh(&mut self) -> Result<()> {
+        if let Some(state) = &mut self.state {
+            let updated = state.update(&self.log, None).await;
+            return updated.map_err(|e| damaged(&self.name, e));
+        }
+        if !self.exists().await? {
+            return Ok(());
+        }
+        let mut table = DeltaTable::new(self.log.clone());
+        table.load().await.map_err(|e| damaged(&self.name, e))?;
+        let state = table.snapshot().map_err(|e| damaged(&self.name, e))?;
+        self.state = Some(state.clone());
+        Ok(())
+    }
+
+    /// Its files, in no particular order.
+    pub fn files(&self) -> Result<Vec<DataFile>> {
+        let Some(state) = &self.state else {
+            return Ok(Vec::new());
+        };
+        let read = |view: deltalake_core::kernel::LogicalFileView| {
+            let date = view.partition_values_map().remove(DATE).flatten();
+            let stats = view.stats().unwrap_or_default();
+            Some(DataFile {
+                path: view.path().into_owned(),
+                len: u64::try_from(view.size()).ok()?,
+                date: Date::parse(&date?)?,
+                stats: serde_json::from_str(&stats).ok()?,
+            })
+        };
+        let log = state.snapshot().try_log_data();
+        let log = log.map_err(|e| damaged(&self.name, e))?;
+        log.iter()
+            .map(|view| {
+                let path = view.path().into_owned();
+                read(view).ok_or_else(|| {
+                    Error::corrupt(format!(
+                        "table {}: what its log says of {path} is damaged",
+                        self.name
+                    ))
+                })
+            })
+            .collect()
+    }
+
+    /// The value of a mark; `None` if it was never set.
+    pub async fn mark(&self, name: &str) -> Result<Option<u64>> {
+        let Some(state) = &self.state else {
+            return Ok(None);
+        };
+        let mark = state.transaction_version(&*self.log, name).await;
+        let mark = mark.map_err(|e| damaged(&self.name, e))?;
+        Ok(mark.and_then(|mark| u64::try_from(mark).ok()))
+    }
+
+    /// Uploads a file; it is part of the table once it is added.
+    pub async fn upload(&self, file: NewFile) -> Result<DataFile> {
+        let name = format!("{}/{}", self.folder, file.path);
+        let len = file.bytes.len() as u64;
+        // Named by its content: one that is there already is this one.
+        self.bucket.create(&name, file.bytes).await?;
+        Ok(DataFile {
+            path: file.path,
+            len,
+            date: file.date,
+            stats: file.stats,
+        })
+    }
+
+    /// Makes the change, whole; durable when it returns.
+    ///
+    /// [`ErrorKind::Conflict`]: somebody else changed the table; refresh, and decide again. After
+    /// any other error nobody knows whether the change was made: the marks tell, once refreshed.
+    pub async fn commit(&mut self, change: Change) -> Result<()> {
+        let mut actions = Vec::new();
+        if let Some(schema) = &change.schema {
+            self.declare(schema, &mut actions)?;
+        }
+        actions.extend(change.removed.iter().map(|f| Action::Remove(remove(f))));
+        actions.extend(change.added.iter().map(|f| Action::Add(add(f))));
+        let marks = change.marks.iter();
+        let marks = marks.map(|(name, value)| Transaction::new(name, value.cast_signed()));
+        let properties = CommitProperties::default()
+            .with_max_retries(0)
+            .with_cleanup_expired_logs(Some(false))
+            .with_application_transactions(marks.collect());
+        let operation = DeltaOperation::Write {
+            mode: SaveMode::Append,
+            partition_by: Some(vec![DATE.to_owned()]),
+            predicate: None,
+        };
+        let snapshot = self.state.as_ref().map(DeltaTableState::snapshot);
+        let reference = snapshot.map(|snapshot| snapshot as &dyn TableReference);
+        let committed = CommitBuilder::from(properties)
+            .with_actions(actions)
+            .build(reference, self.log.clone(), operation)
+            .await
+            .map_err(|e| not_committed(&self.name, e))?;
+        self.state = Some(committed.snapshot());
+        Ok(())
+    }
+
+    /// Forgets a table, whatever is wrong with it: its log goes, its data files stay until they
+    /// are cleaned up. What is returned does not exist yet.
+    ///
+    /// From the end to the beginning: cut off in between, what is left is an older version.
+    pub async fn reset(bucket: Arc<dyn Bucket>, bus: &str, name: TableName) -> Result<Self> {
+        let folder = name.folder(bus);
+        let logs = format!("{folder}/_delta_log/");
+        let mut names: Vec<String> = Vec::new();
+        loop {
+            let page = bucket.list(&logs, names.last().map(String::as_str)).await?;
+            let more = page.len() == LIST_MAX;
+            names.extend(page.into_iter().map(|entry| entry.name));
+            if !more {
+                break;
+            }
+        }
+        for log in names.iter().rev() {
+            bucket.delete(log).await?;
+        }
+        Self::open(bucket, bus, name).await
+    }
+
+    async fn exists(&self) -> Result<bool> {
+        let folder = format!("{}/_delta_log/", self.folder);
+        Ok(!self.bucket.list(&folder, None).await?.is_empty())
+    }
+
+    /// The actions that give the table these columns: none where it has them.
+    fn declare(&self, schema: &SchemaRef, actions: &mut Vec<Action>) -> Result<()> {
+        let mut fields: Vec<_> = schema.fields().iter().cloned().collect();
+        fields.push(Arc::new(Field::new(DATE, DataType::Date32, true)));
+        let wanted: StructType = (&Schema::new(fields))
+            .try_into_kernel()
+            .map_err(|e| internal("the columns are none of a table", e))?;
+        let Some(state) = &self.state else {
+            let protocol = serde_json::json!({"minReaderVersion": 1, "minWriterVersion": 2});
+            let protocol: Protocol = serde_json::from_value(protocol)
+                .map_err(|e| internal("the protocol is none", e))?;
+            let settings = [("delta.checkpointInterval", CHECKPOINT_COMMITS)];
+            let metadata = new_metadata(&wanted, [DATE], settings)
+                .and_then(|m| m.with_name(self.name.to_string()))
+                .map_err(|e| internal("the columns are none of a table", e))?;
+            actions.extend([Action::Protocol(protocol), Action::Metadata(metadata)]);
+            return Ok(());
+        };
+        if *state.snapshot().schema() == wanted {
+            return Ok(());
+        }
+        let metadata = state.metadata().clone().with_schema(&wanted);
+        let metadata = metadata.map_err(|e| internal("the columns are none of a table", e))?;
+        actions.push(Action::Metadata(metadata));
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Table {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Table")
+            .field("name", &self.name)
+            .field("version", &self.version())
+            .finish_non_exhaustive()
+    }
+}
+
+fn log_store(bucket: &Arc<dyn Bucket>, folder: &str) -> Result<LogStoreRef> {
+    let root: Arc<dyn ObjectStore> = Arc::new(BucketStore::new(bucket.clone()));
+    let prefix = Path::parse(folder).map_err(|e| internal("the folder is none", e))?;
+    let table: Arc<dyn ObjectStore> = Arc::new(PrefixStore::new(root.clone(), prefix));
+    // An address for the library to resolve names against; nothing is opened by it.
+    let address = Url::parse(&format!("memory:///{folder}/"));
+    let address = address.map_err(|e| internal("the folder is none", e))?;
+    let settings = StorageConfig::default();
+    Ok(default_logstore(table, root, &address, &settings))
+}
+
+fn add(file: &DataFile) -> Add {
+    Add {
+        path: file.path.clone(),
+        partition_values: HashMap::from([(DATE.to_owned(), Some(file.date.to_string()))]),
+        size: file.len.cast_signed(),
+        // Derived data has no time of its own: its day's.
+        modification_time: file.date.start_us() / 1000,
+        data_change: true,
+        stats: serde_json::to_string(&file.stats).ok(),
+        tags: None,
+        deletion_vector: None,
+        base_row_id: None,
+        default_row_commit_version: None,
+        clustering_provider: None,
+    }
+}
+
+fn remove(file: &DataFile) -> Remove {
+    Remove {
+        path: file.path.clone(),
+        data_change: true,
+        extended_file_metadata: Some(true),
+        partition_values: Some(HashMap::from([(
+            DATE.to_owned(),
+            Some(file.date.to_string()),
+        )])),
+        size: Some(file.len.cast_signed()),
+        ..Remove::default()
+    }
+}
+
+#[cold]
+fn damaged(table: &TableName, error: DeltaTableError) -> Error {
+    let kind = match &error {
+        DeltaTableError::ObjectStore { .. } => ErrorKind::Unavailable,
+        _ => ErrorKind::Corrupt,
+    };
+    Error::new(kind, format!("table {table} cannot be read")).caused_by(error)
+}
+
+#[cold]
+fn not_committed(table: &TableName, error: DeltaTableError) -> Error {
+    let kind = match &error {
+        DeltaTableError::Transaction { .. } => ErrorKind::Conflict,
+        _ => ErrorKind::Unknown,
+    };
+    Error::new(kind, format!("table {table}: the change was not made")).caused_by(error)
+}
+
+#[cold]
+fn internal(what: &str, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    Error::new(ErrorKind::Internal, what).caused_by(error)
+}

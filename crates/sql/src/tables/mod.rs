@@ -1,0 +1,16 @@
+//! The tables of history: what is converted, from the lake's files; what is not yet, from the raw
+//! archive and the archiver's open batch; all at one position.
+//!
+//! ```text
+//!  archiver's open batch ──────────────► tail ──┐
+//!  ledger entries after the lake's ────► tail ──┼──► HistoryTable ──► plan
+//!  files of the lake ──► pruned by statistics ──┘
+//! ```
+
+mod counting;
+mod history;
+mod provider;
+mod prune;
+mod tail;
+
+pub use history::{LakeHistory, OpenBatch, TypeCatalog};
