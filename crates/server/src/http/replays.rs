@@ -42,9 +42,8 @@ pub async fn post(
 ) -> Result<Response, Problem> {
     let has_list = media_type(request.headers()) == NDJSON;
     // Held until the replay is done with its list.
-    let room = match has_list.then(|| LISTS.try_acquire()).transpose() {
-        Ok(room) => room,
-        Err(_) => return Err(too_many_lists()),
+    let Ok(room) = has_list.then(|| LISTS.try_acquire()).transpose() else {
+        return Err(too_many_lists());
     };
     let request = match has_list {
         true => with_list(request.into_body()).await?,
