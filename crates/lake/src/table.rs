@@ -11,6 +11,7 @@ use annals_archive::Bucket;
 use annals_archive::bucket::LIST_MAX;
 use annals_core::{Error, ErrorKind, Result};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use bytes::Bytes;
 use deltalake_core::kernel::engine::arrow_conversion::TryIntoKernel;
 use deltalake_core::kernel::transaction::{CommitBuilder, CommitProperties, TableReference};
 use deltalake_core::kernel::{
@@ -20,6 +21,7 @@ use deltalake_core::logstore::{LogStoreRef, StorageConfig, default_logstore};
 use deltalake_core::protocol::{DeltaOperation, SaveMode};
 use deltalake_core::table::state::DeltaTableState;
 use deltalake_core::{DeltaTable, DeltaTableError};
+use futures::stream::{self, StreamExt, TryStreamExt};
 use object_store_13::ObjectStore;
 use object_store_13::path::Path;
 use object_store_13::prefix::PrefixStore;
@@ -27,6 +29,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use url::Url;
 
+/// What a commit says of the one before it: the BLAKE3 of its bytes, in hex. Delta itself would take
+/// an emptied or a cut commit for a whole one.
+const PREVIOUS: &str = "annalsPrevious";
+/// What a commit says of itself: how many actions follow.
+const ACTIONS: &str = "annalsActions";
+const READS_AT_ONCE: usize = 8;
 /// Commits between two checkpoints.
 const CHECKPOINT_COMMITS: &str = "50";
 
@@ -113,15 +121,19 @@ impl Table {
     /// Goes to the last version.
     pub async fn refresh(&mut self) -> Result<()> {
         if let Some(state) = &mut self.state {
+            let known = state.version();
             let updated = state.update(&self.log, None).await;
-            return updated.map_err(|e| damaged(&self.name, e));
+            updated.map_err(|e| damaged(&self.name, e))?;
+            let now = state.version();
+            return self.check_chain(known, now).await;
         }
-        if !self.exists().await? {
+        let Some(first) = self.first_commit().await? else {
             return Ok(());
-        }
+        };
         let mut table = DeltaTable::new(self.log.clone());
         table.load().await.map_err(|e| damaged(&self.name, e))?;
         let state = table.snapshot().map_err(|e| damaged(&self.name, e))?;
+        self.check_chain(first, state.version()).await?;
         self.state = Some(state.clone());
         Ok(())
     }
@@ -193,7 +205,20 @@ impl Table {
         actions.extend(change.added.iter().map(|f| Action::Add(add(f))));
         let marks = change.marks.iter();
         let marks = marks.map(|(name, value)| Transaction::new(name, value.cast_signed()));
+        let previous = match self.version() {
+            Some(version) => blake3::hash(&self.read_commit(version).await?)
+                .to_hex()
+                .to_string(),
+            None => String::new(),
+        };
         let properties = CommitProperties::default()
+            .with_metadata([
+                (PREVIOUS.to_owned(), previous.into()),
+                (
+                    ACTIONS.to_owned(),
+                    (actions.len() + change.marks.len()).into(),
+                ),
+            ])
             .with_max_retries(0)
             .with_cleanup_expired_logs(Some(false))
             .with_application_transactions(marks.collect());
@@ -235,9 +260,62 @@ impl Table {
         Self::open(bucket, bus, name).await
     }
 
-    async fn exists(&self) -> Result<bool> {
-        let folder = format!("{}/_delta_log/", self.folder);
-        Ok(!self.bucket.list(&folder, None).await?.is_empty())
+    /// The first commit that the table is read from: that of the last checkpoint, else the first
+    /// there is. `None`: there is no table.
+    async fn first_commit(&self) -> Result<Option<u64>> {
+        let folder = self.log_name("");
+        let (mut first, mut checkpoint, mut after) = (None, None, None);
+        loop {
+            let page = self.bucket.list(&folder, after.as_deref()).await?;
+            for entry in &page {
+                let name = &entry.name[folder.len()..];
+                let version = name.get(..20).and_then(|digits| digits.parse::<u64>().ok());
+                match name.get(20..) {
+                    Some(".json") => first = first.or(version),
+                    Some(rest) if rest.starts_with(".checkpoint") => checkpoint = version,
+                    _ => {}
+                }
+            }
+            if page.len() < LIST_MAX {
+                return Ok(checkpoint.max(first));
+            }
+            after = page.last().map(|entry| entry.name.clone());
+        }
+    }
+
+    /// Checks that each commit after one up to another names the bytes of the one before it.
+    async fn check_chain(&self, from: u64, until: u64) -> Result<()> {
+        let reads = (from..=until).map(|version| self.read_commit(version));
+        let commits: Vec<Bytes> = stream::iter(reads)
+            .buffered(READS_AT_ONCE)
+            .try_collect()
+            .await?;
+        for (version, commit) in (from..).zip(&commits) {
+            let stated = previous_of(commit);
+            let before = version
+                .checked_sub(from + 1)
+                .map(|at| &commits[at as usize]);
+            let expected = before.map(|before| blake3::hash(before).to_hex().to_string());
+            if stated.is_none() || (expected.is_some() && stated != expected) {
+                let text = format!("table {}: commit {version} is damaged", self.name);
+                return Err(Error::corrupt(text));
+            }
+        }
+        Ok(())
+    }
+
+    async fn read_commit(&self, version: u64) -> Result<Bytes> {
+        let name = self.log_name(&format!("{version:020}.json"));
+        self.bucket.get(&name).await.map_err(|e| match e.kind() {
+            ErrorKind::NotFound => {
+                Error::corrupt(format!("table {}: {name} is missing", self.name))
+            }
+            _ => e,
+        })
+    }
+
+    fn log_name(&self, object: &str) -> String {
+        format!("{}/_delta_log/{object}", self.folder)
     }
 
     /// The actions that give the table these columns: none where it has them.
@@ -275,6 +353,16 @@ impl std::fmt::Debug for Table {
             .field("version", &self.version())
             .finish_non_exhaustive()
     }
+}
+
+/// What a commit says of the one before it; `None` where it is not whole.
+fn previous_of(commit: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(commit).ok()?;
+    let (first, actions) = text.split_once('\n')?;
+    let mut action: serde_json::Value = serde_json::from_str(first).ok()?;
+    let info = action.get_mut("commitInfo")?.take();
+    let whole = info.get(ACTIONS)?.as_u64()? == actions.lines().count() as u64;
+    whole.then(|| info.get(PREVIOUS)?.as_str().map(str::to_owned))?
 }
 
 fn log_store(bucket: &Arc<dyn Bucket>, folder: &str) -> Result<LogStoreRef> {

@@ -235,6 +235,22 @@ fn a_directory_keeps_the_bucket_it_began_with() {
 }
 
 #[test]
+fn a_bucket_that_was_named_and_holds_nothing_is_not_called_intact() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("empty")).unwrap();
+    for name in ["empty", "none"] {
+        let bucket = format!("file:{}", dir.path().join(name).display());
+        for verb in ["verify", "stats", "ls", "cat"] {
+            let arguments = ["archive", verb, "--bucket", &bucket];
+            let ended = Store::of_no_service().run(dir.path(), &arguments);
+            assert_eq!(ended.status.code(), Some(6), "{verb}: {}", said(&ended));
+            assert!(said(&ended).contains(&bucket), "{}", said(&ended));
+        }
+    }
+    assert!(!dir.path().join("none").exists());
+}
+
+#[test]
 fn a_directory_whose_note_of_its_bucket_is_damaged_is_not_begun_anew() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::of_no_service();

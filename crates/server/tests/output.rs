@@ -80,7 +80,7 @@ fn data_goes_to_standard_output_and_all_else_to_standard_error() {
     }
     let refused = annals(
         data,
-        &["archive", "cat", "--ids", "no", "--fail-empty", "-q"],
+        &["archive", "cat", "--id", "no", "--fail-empty", "-q"],
     );
     assert_eq!(stderr(&refused), "error: no event matched\n");
 }

@@ -37,7 +37,7 @@ fn a_dry_run_counts_what_every_target_is_given() {
             "--types",
             "vcs.v1.CommitPushed",
         ],
-        &["--ids", "tag-8627178e8ff1cfbf,nobody"],
+        &["--id", "tag-8627178e8ff1cfbf,nobody"],
         &["--types", "shop.#"],
     ];
     let mut counts = BTreeSet::new();

@@ -1,4 +1,4 @@
-//! `annals replay --ids-from` from outside: what is listed is delivered, byte for byte, and what is
+//! `annals replay --ids` from outside: what is listed is delivered, byte for byte, and what is
 //! not there is told.
 
 mod support;
@@ -101,23 +101,16 @@ fn random_lists_deliver_what_is_listed_to_every_target_with_and_without_a_server
         let from = path.to_str().unwrap();
         let found = expected.len() as u64;
 
-        let plan = json(data, &["replay", "--ids-from", from, "--dry-run"]);
+        let plan = json(data, &["replay", "--ids", from, "--dry-run"]);
         let counts = (&plan["selected"], &plan["to_deliver"], &plan["missing"]);
         assert_eq!(counts, (&found.into(), &found.into(), &0.into()), "{plan}");
         let binpb = dir.path().join(format!("{round}.binpb"));
-        let receipt = json(
-            data,
-            &["replay", "--ids-from", from, "--to", &target(&binpb)],
-        );
+        let receipt = json(data, &["replay", "--ids", from, "--to", &target(&binpb)]);
         assert_eq!(receipt["selected"], found);
         assert_eq!(receipt["delivered"], found);
         assert_eq!(frames(&binpb).len() as u64, found, "each once");
         assert!(events(&binpb) == expected, "round {round}");
-        let printed = with_input(
-            data,
-            &["replay", "--ids-from", "-", "--to", "stdout"],
-            &list,
-        );
+        let printed = with_input(data, &["replay", "--ids", "-", "--to", "stdout"], &list);
         assert!(printed.status.success(), "{}", stderr(&printed));
         let printed = String::from_utf8(printed.stdout).unwrap();
         let ids: Vec<Value> = printed
@@ -132,12 +125,12 @@ fn random_lists_deliver_what_is_listed_to_every_target_with_and_without_a_server
         // What was printed is a list of the same events.
         let again = dir.path().join(format!("{round}-again.binpb"));
         let to = target(&again);
-        let ended = with_input(data, &["replay", "--ids-from", "-", "--to", &to], &printed);
+        let ended = with_input(data, &["replay", "--ids", "-", "--to", &to], &printed);
         assert!(ended.status.success(), "{}", stderr(&ended));
         assert!(std::fs::read(again).unwrap() == std::fs::read(&binpb).unwrap());
         if server.is_some() && count > 0 {
             let queue = format!("private:list-{round}");
-            let receipt = json(data, &["replay", "--ids-from", from, "--to", &queue]);
+            let receipt = json(data, &["replay", "--ids", from, "--to", &queue]);
             assert_eq!(receipt["delivered"], found);
         }
     }
@@ -154,15 +147,7 @@ fn other_conditions_hold_beside_a_list() {
     let file = dir.path().join("tags.binpb");
     let (from, to) = (path.to_str().unwrap(), target(&file));
     let types = ["--types", "vcs.v1.TagCreated"];
-    let run = [
-        "replay",
-        "--ids-from",
-        from,
-        "--to",
-        &to,
-        types[0],
-        types[1],
-    ];
+    let run = ["replay", "--ids", from, "--to", &to, types[0], types[1]];
     let receipt = json(data, &run);
     let tags = |path: &Path| {
         let events = frames(path).into_iter();
@@ -194,7 +179,7 @@ fn what_is_not_archived_is_counted_and_named_and_the_exit_code_says_so() {
     let path = dir.path().join("list");
     std::fs::write(&path, list).unwrap();
     let check = |to: &str, allow: &[&str], code: i32| {
-        let arguments = ["replay", "--ids-from", path.to_str().unwrap(), "-o", "json"];
+        let arguments = ["replay", "--ids", path.to_str().unwrap(), "-o", "json"];
         let to: &[&str] = if to.is_empty() {
             &["--dry-run"]
         } else {
@@ -242,7 +227,7 @@ fn what_is_not_archived_is_counted_and_named_and_the_exit_code_says_so() {
             let none = dir.path().join("none");
             std::fs::write(&none, "nobody\n").unwrap();
             let from = none.to_str().unwrap();
-            let arguments = ["replay", "--ids-from", from, "--dry-run", "--allow-missing"];
+            let arguments = ["replay", "--ids", from, "--dry-run", "--allow-missing"];
             expect(0, data, &arguments);
             expect(3, data, &[&arguments[..], &["--fail-empty"]].concat());
         }
@@ -273,15 +258,11 @@ fn an_id_of_several_events_selects_them_all_and_the_plan_says_so() {
     std::fs::write(&list, "x\n/b\tx\ny\n").unwrap();
     let plan = json(
         data,
-        &["replay", "--ids-from", list.to_str().unwrap(), "--dry-run"],
+        &["replay", "--ids", list.to_str().unwrap(), "--dry-run"],
     );
     assert_eq!((&plan["listed"], &plan["selected"]), (&3.into(), &3.into()));
     assert_eq!(plan["ids_of_several_events"], 1);
-    let one = with_input(
-        data,
-        &["replay", "--ids-from", "-", "--to", "stdout"],
-        "/b\tx\n",
-    );
+    let one = with_input(data, &["replay", "--ids", "-", "--to", "stdout"], "/b\tx\n");
     let line: Value = serde_json::from_slice(&one.stdout).unwrap();
     assert_eq!((&line["source"], &line["id"]), (&"/b".into(), &"x".into()));
 }
@@ -300,7 +281,7 @@ fn a_malformed_line_is_named_and_nothing_is_replayed() {
         ("\n\t\n/s\t\n", "line 3: "),
     ];
     for (list, place) in cases {
-        let ended = with_input(data, &["replay", "--ids-from", "-", "--to", &to], list);
+        let ended = with_input(data, &["replay", "--ids", "-", "--to", &to], list);
         let said = stderr(&ended);
         assert_eq!(ended.status.code(), Some(4), "{list:?}: {said}");
         assert!(said.contains(place), "{list:?}: {said}");
@@ -309,12 +290,7 @@ fn a_malformed_line_is_named_and_nothing_is_replayed() {
     let missing = dir.path().join("no such list");
     let ended = annals(
         data,
-        &[
-            "replay",
-            "--ids-from",
-            missing.to_str().unwrap(),
-            "--dry-run",
-        ],
+        &["replay", "--ids", missing.to_str().unwrap(), "--dry-run"],
     );
     assert_eq!(ended.status.code(), Some(3));
     assert!(stderr(&ended).contains("no such list"));
@@ -371,7 +347,7 @@ fn a_list_of_a_hundred_thousand_lines_is_replayed() {
         let file = dir.path().join(name);
         let from = path.to_str().unwrap();
         let to = target(&file);
-        let arguments = ["replay", "--ids-from", from, "--to", &to, "--allow-missing"];
+        let arguments = ["replay", "--ids", from, "--to", &to, "--allow-missing"];
         let receipt = json(data, &arguments);
         let delivered = events(&file);
         assert_eq!(receipt["listed"], 100_000);

@@ -71,7 +71,7 @@ fn what_is_published_is_archived_at_the_latest_by_a_clean_stop() {
     expect(
         3,
         dir.path(),
-        &["archive", "cat", "--ids", "nobody", "--fail-empty"],
+        &["archive", "cat", "--id", "nobody", "--fail-empty"],
     );
 }
 

@@ -1,5 +1,7 @@
 //! A small archive, and tables read back as text.
 
+#![allow(unreachable_pub, reason = "part of two tests")]
+
 use annals_archive::archiver::{Batcher, batch::ConsumerId, batch::Limits};
 use annals_archive::bucket::StoreBucket;
 use annals_archive::segment::SegmentWriter;

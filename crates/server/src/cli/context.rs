@@ -121,7 +121,22 @@ impl Context {
 
     /// The archive, where no server is asked.
     pub async fn open_history(&self) -> Result<History> {
-        History::open(self.open_bucket()?).await
+        let bucket = self.open_bucket()?;
+        self.check_named(&*bucket).await?;
+        History::open(bucket).await
+    }
+
+    /// Refuses a bucket that was named and holds nothing: a slip in its name would be an archive
+    /// without events, and intact.
+    pub async fn check_named(&self, bucket: &dyn Bucket) -> Result<()> {
+        match &self.flags.bucket.bucket {
+            Some(named) if bucket.list("", None).await?.is_empty() => Err(Failure::new(
+                Exit::Unreachable,
+                format!("{named} holds no archive"),
+            )
+            .next("name the bucket and the prefix that annals up was given")),
+            _ => Ok(()),
+        }
     }
 
     /// The running server, if there is one. A server that was named must answer; else the one

@@ -1,5 +1,7 @@
 //! `annals replay`: give a part of history back.
 
+mod answer;
+
 use super::selection::SelectionArgs;
 use super::tail::Lines;
 use super::{Context, progress};
@@ -25,8 +27,9 @@ Examples:
   annals replay --subject o-17 --to file:o-17.jsonl         JSON lines
   annals replay --range today --to stdout | jq .type
   annals replay --types 'shop.#' --to private:rebuild --rate 2000
-  annals replay --ids-from lost.txt --to private:rebuild    events listed in a file
-  psql -Atf lost.sql | annals replay --ids-from - --dry-run
+  annals replay --ids lost.txt --to private:rebuild    events listed in a file
+  psql -Atf lost.sql | annals replay --ids - --dry-run
+  annals replay --sql \"SELECT source, id FROM events WHERE subject = 'o-17'\" --to private:rebuild
 
 A list has an event a line: SOURCE<TAB>ID, or JSON with source and id (such as events printed by
 annals), or an ID alone: every event of that id, whatever its source. Blank lines and # comments are
@@ -53,8 +56,11 @@ pub struct Args {
     #[arg(long)]
     pub dry_run: bool,
     /// Events listed in a file, one a line; - is standard input
-    #[arg(long, value_name = "FILE")]
+    #[arg(long = "ids", value_name = "FILE")]
     pub ids_from: Option<PathBuf>,
+    /// Events that a question in SQL answers with: rows of source and id
+    #[arg(long, value_name = "SQL", conflicts_with = "ids_from")]
+    pub sql: Option<String>,
     /// Exit with 0 though events of the list are not archived
     #[arg(long, requires = "ids_from")]
     pub allow_missing: bool,
@@ -77,6 +83,9 @@ pub async fn run(args: Args, context: &mut Context) -> Result<()> {
     let mut selection = SelectionText::from(args.selection);
     if let Some(path) = args.ids_from {
         selection.events = Some(read_list(path).await?);
+    }
+    if let Some(sql) = &args.sql {
+        selection.events = Some(answer::events_of(sql, context).await?);
     }
     let request = ReplayRequest {
         selection,

@@ -19,7 +19,7 @@ pub struct SelectionArgs {
     #[arg(long, value_name = "SUBJECT")]
     pub subject: Option<String>,
     /// Event ids; several separated by commas
-    #[arg(long, value_name = "ID", value_delimiter = ',')]
+    #[arg(long = "id", value_name = "ID", value_delimiter = ',')]
     pub ids: Vec<String>,
 }
 

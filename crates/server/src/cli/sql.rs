@@ -163,6 +163,19 @@ async fn from_engine(
     Ok(answer.summary().into())
 }
 
+/// The answer of a bucket's history as JSON lines, where no server runs.
+pub(super) async fn lines_of_bucket(context: &Context, request: &SqlRequest) -> Result<Vec<u8>> {
+    let engine = engine_of_bucket(context.open_bucket()?, EngineConfig::default()).await?;
+    let mut answer = engine.query(&request.question()?).await?;
+    let mut renderer = Renderer::new(Format::JsonLines, answer.schema())?;
+    let mut out = Vec::new();
+    while let Some(batch) = answer.next().await {
+        renderer.batch(batch?, &mut out)?;
+    }
+    renderer.finish(&mut out)?;
+    Ok(out)
+}
+
 /// What a question that failed says, kept short where there is more to ask.
 fn told(failure: &Failure) -> String {
     match failure.exit {

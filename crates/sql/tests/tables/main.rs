@@ -201,8 +201,8 @@ async fn while_events_are_converted_every_question_sees_each_once() {
             .await;
         let asked = engine.clone();
         let asking = tokio::spawn(async move {
-            let sql = "SELECT (SELECT count(*) FROM events), (SELECT count(DISTINCT id) FROM events), \
-                       (SELECT count(*) FROM shop.v1.Order)";
+            let sql = "SELECT (SELECT count(*) FROM events) AS a, (SELECT count(DISTINCT id) FROM events) AS b, \
+                       (SELECT count(*) FROM shop.v1.Order) AS c";
             ask(&asked, sql).await
         });
         converter.catch_up().await.unwrap();

@@ -16,7 +16,7 @@ const EXAMPLES: &str = "\
 Examples:
   annals archive cat --types 'shop.#' --range today
   annals archive cat --subject tokio-rs/axum | head
-  annals archive cat --ids o-17-placed --fail-empty
+  annals archive cat --id o-17-placed --fail-empty
   annals archive cat --range 2026-11-20..2026-11-21 --axis archive -o csv
 
 Each event once, in the order of the archive. Protobuf data is shown as JSON where its type has a

@@ -39,6 +39,7 @@ pub async fn run(args: Args, context: &mut Context) -> Result<()> {
         None => {
             // Not through the ledger: a broken one is what is looked for.
             let bucket = context.open_bucket()?;
+            context.check_named(&*bucket).await?;
             Verification::of_bucket(bucket, args.against.as_deref()).await?
         }
     };
