@@ -37,9 +37,8 @@ pub(super) fn open(
     let options = config.options_mut();
     options.sql_parser.collect_spans = true;
     options.execution.enable_recursive_ctes = false;
-    // Each sort keeps this much free for merging what it spilled: a part of what there is.
-    let merging = &mut options.execution.sort_spill_reservation_bytes;
-    *merging = (*merging).min(memory_bytes / (4 * threads));
+    // A sort that may spill keeps this much free to merge with: what merges has keys beside rows.
+    options.execution.sort_spill_reservation_bytes = memory_bytes / (2 * threads);
     let mut tables = functions.tables().to_vec();
     tables.push(Arc::new(TableFunction::new(
         latest::NAME.to_owned(),
