@@ -141,7 +141,7 @@ fn what_is_no_question_is_refused_and_the_next_one_is_answered() {
             "CREATE",
         ),
         ("COPY (SELECT 1) TO '/tmp/x.csv'", "COPY"),
-        ("SELECT 1; SELECT 2", "one statement"),
+        ("SELECT 1; SELECT 2", "second statement"),
         ("SELECT * FROM '/etc/passwd'", "/etc/passwd"),
         ("SELECT * FROM evnts", "events"),
         ("SELECT idd FROM events", "id"),

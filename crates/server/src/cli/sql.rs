@@ -2,6 +2,7 @@
 
 mod prompt;
 
+use super::tail::Lines;
 use super::{Context, quantity};
 use crate::client::Client;
 use crate::exit::{Exit, Failure, Result};
@@ -113,21 +114,10 @@ impl Asked {
 
     /// Writes an answer as it comes.
     async fn answer(&self, context: &mut Context, request: &SqlRequest) -> Result<SummaryRow> {
-        let format = match context.out.format_or(OutputFormat::Table) {
-            OutputFormat::Table => ("table", Format::Table),
-            OutputFormat::Json => ("json", Format::Json),
-            OutputFormat::Jsonl => ("jsonl", Format::JsonLines),
-            OutputFormat::Csv => ("csv", Format::Csv),
-        };
+        let format = context.out.format_or(OutputFormat::Table);
         match self {
-            Self::Server(server) => {
-                let request = SqlRequest {
-                    format: Some(format.0.to_owned()),
-                    ..request.clone()
-                };
-                from_server(server, context, &request).await
-            }
-            Self::Own(engine) => from_engine(engine, context, request, format.1).await,
+            Self::Server(server) => from_server(server, context, request, format).await,
+            Self::Own(engine) => from_engine(engine, context, request, format).await,
         }
     }
 }
@@ -136,10 +126,35 @@ async fn from_server(
     server: &Client,
     context: &mut Context,
     request: &SqlRequest,
+    format: OutputFormat,
 ) -> Result<SummaryRow> {
-    let (id, mut parts) = server.sql(request).await?;
-    while let Some(part) = parts.next().await {
-        context.out.bytes(&part?)?;
+    let name = match format {
+        OutputFormat::Table => "table",
+        OutputFormat::Csv => "csv",
+        // The API's own JSON has the cost around the rows.
+        OutputFormat::Json | OutputFormat::Jsonl => "jsonl",
+    };
+    let request = SqlRequest {
+        format: Some(name.to_owned()),
+        ..request.clone()
+    };
+    let (id, mut parts) = server.sql(&request).await?;
+    if format == OutputFormat::Json {
+        let mut lines = Lines::new(parts);
+        let mut before: &[u8] = b"[";
+        while let Some(line) = lines.next().await? {
+            context.out.bytes(before)?;
+            context.out.bytes(&line)?;
+            before = b",\n";
+        }
+        if before == b"[" {
+            context.out.bytes(before)?;
+        }
+        context.out.bytes(b"]\n")?;
+    } else {
+        while let Some(part) = parts.next().await {
+            context.out.bytes(&part?)?;
+        }
     }
     server.sql_summary(&id).await
 }
@@ -148,8 +163,14 @@ async fn from_engine(
     engine: &Engine,
     context: &mut Context,
     request: &SqlRequest,
-    format: Format,
+    format: OutputFormat,
 ) -> Result<SummaryRow> {
+    let format = match format {
+        OutputFormat::Table => Format::Table,
+        OutputFormat::Json => Format::Json,
+        OutputFormat::Jsonl => Format::JsonLines,
+        OutputFormat::Csv => Format::Csv,
+    };
     let mut answer = engine.query(&request.question()?).await?;
     let mut renderer = Renderer::new(format, answer.schema())?;
     let mut out = Vec::new();
