@@ -21,6 +21,20 @@ const EDGES: &[(&str, &[&str])] = &[
     ("annals-broker", &["annals-core"]),
     ("annals-bus", &["annals-core", "annals-broker"]),
     ("annals-archive", &["annals-core", "annals-bus"]),
+    ("annals-columns", &["annals-core"]),
+    (
+        "annals-lake",
+        &["annals-core", "annals-archive", "annals-columns"],
+    ),
+    (
+        "annals-sql",
+        &[
+            "annals-core",
+            "annals-archive",
+            "annals-columns",
+            "annals-lake",
+        ],
+    ),
     (
         "annals-replay",
         &["annals-core", "annals-bus", "annals-archive"],

@@ -75,7 +75,7 @@ impl History for LakeHistory {
         let open = match open.filter(|batch| !batch.is_empty()) {
             Some(batch) => {
                 let copies = archive.distinct(&batch).await?;
-                Some(Arc::new(OpenEvents { batch, copies }))
+                Some(Arc::new(OpenEvents::new(batch, copies)?))
             }
             None => None,
         };
@@ -114,6 +114,8 @@ impl Pinned for AtPosition {
         let archived = self.counts.archived.keys().map(|(name, _)| name.as_str());
         let defined = self.catalog.types();
         let defined: Vec<String> = defined.map(|t| t.full_name().to_owned()).collect();
+        let open = self.open.iter().flat_map(|open| &open.types);
+        let archived = archived.chain(open.map(String::as_str));
         let mut names: Vec<&str> = archived.chain(defined.iter().map(String::as_str)).collect();
         names.sort_unstable();
         names.dedup();
@@ -138,11 +140,12 @@ impl Pinned for AtPosition {
             let table = HistoryTable::new(converted, schema, tail, self.position, &self.counters);
             return Ok(Some(Arc::new(table)));
         }
-        let known = self
-            .counts
-            .archived
-            .keys()
-            .any(|(event_type, _)| event_type == name);
+        let mut archived = self.counts.archived.keys();
+        let known = archived.any(|(event_type, _)| event_type == name)
+            || self
+                .open
+                .as_ref()
+                .is_some_and(|open| open.types.contains(name));
         match known {
             true => Ok(Some(self.events_of(name).await?)),
             false => Ok(None),

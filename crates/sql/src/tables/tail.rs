@@ -10,6 +10,7 @@ use annals_lake::layout::Date;
 use annals_lake::rows::{ARCHIVED_AT, EventRows, TypeRows};
 use datafusion::arrow::array::{AsArray, Date32Array, RecordBatch};
 use datafusion::arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::sync::RwLock;
 
@@ -43,6 +44,25 @@ pub(super) struct OpenEvents {
     pub(super) batch: Batch,
     /// Those of them that are copies.
     pub(super) copies: SkipList,
+    /// Their types.
+    pub(super) types: BTreeSet<String>,
+}
+
+impl OpenEvents {
+    pub(super) fn new(batch: Batch, copies: SkipList) -> Result<Self> {
+        let mut types: BTreeSet<String> = BTreeSet::new();
+        for event in batch.iter() {
+            let event_type = event?.header.event_type;
+            if !types.contains(event_type) {
+                types.insert(event_type.to_owned());
+            }
+        }
+        Ok(Self {
+            batch,
+            copies,
+            types,
+        })
+    }
 }
 
 impl Tail {
