@@ -15,7 +15,7 @@ pub const DEPTH_MAX: usize = 1_000;
 
 /// What reading may cost: each token as often as the parser comes by, which reads the arguments
 /// of each call twice.
-pub const READING_MAX: usize = 1 << 20;
+const READING_MAX: usize = 1 << 20;
 
 /// The words a question may begin with.
 const FIRST_WORDS: [&str; 7] = [
@@ -81,11 +81,10 @@ fn check_depth(tokens: &[TokenWithSpan]) -> Result<()> {
     for token in tokens {
         let here = levels.last_mut().expect("the outermost level stays");
         match &token.token {
-            Token::RParen | Token::RBracket | Token::RBrace => {
-                if levels.len() > 1 {
-                    depth -= levels.pop().unwrap_or(0);
-                }
+            Token::RParen | Token::RBracket | Token::RBrace if levels.len() > 1 => {
+                depth -= levels.pop().unwrap_or(0);
             }
+            Token::RParen | Token::RBracket | Token::RBrace => {}
             Token::Comma | Token::SemiColon => depth -= std::mem::take(here),
             other if nests(other) => {
                 *here += 1;

@@ -90,12 +90,9 @@ struct State {
 
 impl State {
     async fn next(&mut self) -> Result<Option<Bytes>> {
-        let renderer = match &mut self.renderer {
-            Ok(renderer) => renderer,
-            Err(_) => {
-                let failed = Err(Error::new(ErrorKind::Closed, "the answer has ended"));
-                return std::mem::replace(&mut self.renderer, failed).map(|_| None);
-            }
+        let Ok(renderer) = &mut self.renderer else {
+            let failed = Err(Error::new(ErrorKind::Closed, "the answer has ended"));
+            return std::mem::replace(&mut self.renderer, failed).map(|_| None);
         };
         let mut out = Vec::new();
         loop {

@@ -182,9 +182,7 @@ fn rows(pushes: &[Push], event_type: &str) -> RecordBatch {
         ("entityversion", Arc::new(versions(pushes))),
         (
             "data",
-            Arc::new(BinaryArray::from_iter_values(
-                pushes.iter().map(|p| protobuf(p)),
-            )),
+            Arc::new(BinaryArray::from_iter_values(pushes.iter().map(protobuf))),
         ),
         (
             "json",
