@@ -81,10 +81,13 @@ fn check_depth(tokens: &[TokenWithSpan]) -> Result<()> {
     for token in tokens {
         let here = levels.last_mut().expect("the outermost level stays");
         match &token.token {
-            Token::RParen | Token::RBracket | Token::RBrace if levels.len() > 1 => {
-                depth -= levels.pop().unwrap_or(0);
+            Token::RParen | Token::RBracket | Token::RBrace => {
+                // What closes more than was opened is left to the parser to say.
+                depth -= std::mem::take(here);
+                if levels.len() > 1 {
+                    levels.pop();
+                }
             }
-            Token::RParen | Token::RBracket | Token::RBrace => {}
             Token::Comma | Token::SemiColon => depth -= std::mem::take(here),
             other if nests(other) => {
                 *here += 1;
