@@ -135,8 +135,7 @@ impl Converter {
         types: &[String],
         progress: &mut Progress,
     ) -> Result<()> {
-        let patterns: Result<Vec<TypePattern>> =
-            types.iter().map(|name| TypePattern::new(name)).collect();
+        let patterns: Result<Vec<TypePattern>> = types.iter().map(TypePattern::new).collect();
         let selection = Selection {
             patterns: patterns?,
             ..Selection::all()

@@ -56,7 +56,7 @@ impl Converter {
         self.archive.refresh().await?;
         let mut progress = Progress::default();
         self.open(&mut progress).await?;
-        let (table, until) = self.to_rebuild(name).await?;
+        let (table, until) = self.table_of(name).await?;
         let mut rebuilt = Rebuilt::default();
         let (added, schema) = self.write_days(&table, days, until, &mut rebuilt).await?;
         let removed: Vec<DataFile> = table.files()?;
@@ -90,7 +90,7 @@ impl Converter {
     }
 
     /// The table, and up to where it is to have rows.
-    async fn to_rebuild(&mut self, name: &TableName) -> Result<(Table, Position)> {
+    async fn table_of(&mut self, name: &TableName) -> Result<(Table, Position)> {
         let ledger = self.archive.ledger().clone();
         let (table, _) = types::open_or_reset(&ledger, name.clone()).await?;
         let own = table.mark(&mark_of(ledger.bus())).await?.unwrap_or(0);

@@ -15,7 +15,7 @@ async fn every_event_has_a_row_and_those_of_a_type_with_a_schema_their_columns()
     let plain = builder("mail.v1.Sent", "m-1")
         .attribute("correlationid", "c-7")
         .and_then(|b| b.attribute("color", "red"))
-        .and_then(|b| b.json(br#"{"to":"ada"}"#.to_vec()).build())
+        .and_then(|b| b.json(br#"{"to":"ada"}"#).build())
         .unwrap();
     world
         .archive(&[order("a", 20, 5), plain, order("b", 10, 7)])
@@ -84,11 +84,11 @@ async fn a_payload_that_does_not_decode_is_null_and_says_why() {
         .build()
         .unwrap();
     let json = builder(ORDER, "y")
-        .json(br#"{"order_id":"y"}"#.to_vec())
+        .json(br#"{"order_id":"y"}"#)
         .build()
         .unwrap();
     let wrong = builder(ORDER, "z")
-        .json(br#"{"order":"y"}"#.to_vec())
+        .json(br#"{"order":"y"}"#)
         .build()
         .unwrap();
     world.archive(&[broken, json, wrong]).await;

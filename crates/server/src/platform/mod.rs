@@ -146,12 +146,13 @@ impl Platform {
             config,
             address.clone(),
             broker.clone(),
-            bucket,
             ledger.clone(),
             archiver,
             publisher,
-            schemas,
-            converting,
+            parts::OfLake {
+                schemas,
+                converting,
+            },
         )?;
         let parts = Arc::new(parts);
         let tasks = TaskTracker::new();

@@ -50,17 +50,25 @@ pub struct Parts {
     summaries: Summaries,
 }
 
+/// What the lake is made with.
+#[derive(Debug)]
+pub(super) struct OfLake {
+    pub(super) schemas: Arc<CurrentSchemas>,
+    pub(super) converting: Converting,
+}
+
 impl Parts {
     pub(super) fn new(
         config: PlatformConfig,
         address: Address,
         broker: Broker,
-        bucket: Arc<dyn Bucket>,
         ledger: Ledger,
         archiver: Archiver,
         publisher: Publisher,
-        schemas: Arc<CurrentSchemas>,
-        converting: Converting,
+        OfLake {
+            schemas,
+            converting,
+        }: OfLake,
     ) -> Result<Self> {
         let ingest = Ingest::new(schemas.get().catalog, config.clock.clone());
         let archiver: SharedArchiver = Arc::new(tokio::sync::RwLock::new(Some(archiver)));
@@ -75,7 +83,7 @@ impl Parts {
             config,
             address,
             broker,
-            bucket,
+            bucket: ledger.bucket().clone(),
             ledger,
             archiver,
             publisher,

@@ -115,7 +115,7 @@ async fn a_type_without_a_schema_is_asked_by_its_name_too() {
     let mut world = World::new().await;
     let json = |id: &str| {
         builder("mail.v1.Sent", id)
-            .json(br#"{"to":{"name":"ada"}}"#.to_vec())
+            .json(br#"{"to":{"name":"ada"}}"#)
             .build()
             .unwrap()
     };
