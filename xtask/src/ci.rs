@@ -32,7 +32,8 @@ fn check() -> Result<()> {
             "warnings",
         ],
     )?;
-    step("cargo", &["build", "--workspace", "--bins"])?;
+    // Builds the binary too, which the black-box tests start: built apart from the tests, every
+    // dependency would be compiled a second time, with the features of a build without them.
     step("cargo", &["test", "--workspace"])?;
     step("cargo", &["doc", "--workspace", "--no-deps", "--quiet"])
 }
