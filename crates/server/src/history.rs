@@ -12,7 +12,6 @@ pub use selection::SelectionText;
 pub use stats::{DayCount, Stats, TypeCount};
 pub use verification::{FindingRow, Verification};
 
-use crate::bucket::BucketArgs;
 use crate::exit::Result;
 use crate::ingest::event_to_json;
 use crate::platform::BUS;
@@ -24,7 +23,6 @@ use annals_core::{Event, Selection, Timestamp, frame};
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use serde::{Deserialize, Serialize};
-use std::path::Path;
 use std::sync::Arc;
 
 /// The archive, pinned at one position of its ledger.
@@ -57,11 +55,6 @@ impl History {
     /// Of a pinned archive.
     pub fn new(archive: Archive, bucket: Arc<dyn Bucket>) -> Self {
         Self { archive, bucket }
-    }
-
-    /// Of the bucket of a directory; nothing in it is changed.
-    pub async fn open_directory(dir: &Path) -> Result<Self> {
-        Self::open(BucketArgs::default().open_to_read(dir)?).await
     }
 
     /// Of a bucket; nothing in it is changed.
