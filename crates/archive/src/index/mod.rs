@@ -417,7 +417,8 @@ impl Index {
         let [since, before] = &mut self.garbage;
         self.store.delete(before).await?;
         *before = std::mem::take(since);
-        before.push(replaced);
+        // Goes first, so that a state that is there has what it names: who checks it relies on that.
+        before.insert(0, replaced);
         Ok(())
     }
 
