@@ -50,7 +50,7 @@ impl Catalog {
         files: impl IntoIterator<Item = (N, B)>,
     ) -> Result<Self> {
         let files = Files::new(files)?;
-        let names = files.names();
+        let names = files.imports_first()?;
         let mut compiler = Compiler::with_file_resolver(files.into_resolver());
         for name in names {
             compiler

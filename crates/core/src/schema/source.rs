@@ -1,38 +1,69 @@
-//! The files of a catalog: checked, then handed to the compiler by name.
+//! The files of a catalog: checked, put in order, then handed to the compiler by name.
 
 use super::{FILE_BYTES_MAX, FILES_MAX};
 use crate::{Error, Result};
 use protox::Error as CompileError;
 use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Deepest nesting of brackets; the compiler recurses into them.
 const DEPTH_MAX: usize = 64;
 
-/// Sources by the name they are imported by.
+/// Parsed files by the name they are imported by.
 #[derive(Debug)]
-pub(super) struct Files(BTreeMap<String, String>);
+pub(super) struct Files(BTreeMap<String, File>);
 
 impl Files {
     pub(super) fn new<N: Into<String>, B: AsRef<[u8]>>(
         files: impl IntoIterator<Item = (N, B)>,
     ) -> Result<Self> {
-        let mut sources = BTreeMap::new();
+        let mut parsed = BTreeMap::new();
         for (name, bytes) in files {
             let name = name.into();
-            let source = check(bytes.as_ref()).map_err(|e| e.context(&name))?.into();
-            if sources.len() == FILES_MAX {
+            let source = check(bytes.as_ref()).map_err(|e| e.context(&name))?;
+            let file = File::from_source(&name, source)
+                .map_err(|e| Error::invalid(format!("{name} does not compile: {e}")))?;
+            if parsed.len() == FILES_MAX {
                 return Err(Error::invalid(format!("more than {FILES_MAX} files")));
             }
-            if sources.insert(name.clone(), source).is_some() {
+            if parsed.insert(name.clone(), file).is_some() {
                 return Err(Error::invalid(format!("{name} is given twice")));
             }
         }
-        Ok(Self(sources))
+        Ok(Self(parsed))
     }
 
-    pub(super) fn names(&self) -> Vec<String> {
-        self.0.keys().cloned().collect()
+    /// All names, each after those it imports: the compiler recurses into imports it has not
+    /// seen yet, and the longest chain would decide how much stack is needed.
+    pub(super) fn imports_first(&self) -> Result<Vec<String>> {
+        let mut ordered = Vec::with_capacity(self.0.len());
+        let mut started = BTreeSet::new();
+        let mut path: Vec<(&str, std::slice::Iter<'_, String>)> = Vec::new();
+        for (name, file) in &self.0 {
+            if started.insert(name.as_str()) {
+                path.push((name, imports(file)));
+            }
+            while let Some((name, rest)) = path.last_mut() {
+                let Some(import) = rest.next() else {
+                    ordered.push((*name).to_owned());
+                    path.pop();
+                    continue;
+                };
+                if started.insert(import) {
+                    // What is not here is Google's, or missing: the compiler knows.
+                    if let Some(file) = self.0.get(import) {
+                        path.push((import, imports(file)));
+                    }
+                } else if let Some(at) = path.iter().position(|(name, _)| name == import) {
+                    let cycle: Vec<_> = path[at..].iter().map(|(name, _)| *name).collect();
+                    return Err(Error::invalid(format!(
+                        "the imports form a cycle: {} -> {import}",
+                        cycle.join(" -> ")
+                    )));
+                }
+            }
+        }
+        Ok(ordered)
     }
 
     /// Google's files first, so that nobody redefines them.
@@ -46,11 +77,13 @@ impl Files {
 
 impl FileResolver for Files {
     fn open_file(&self, name: &str) -> Result<File, CompileError> {
-        match self.0.get(name) {
-            Some(source) => File::from_source(name, source),
-            None => Err(CompileError::file_not_found(name)),
-        }
+        let file = self.0.get(name).cloned();
+        file.ok_or_else(|| CompileError::file_not_found(name))
     }
+}
+
+fn imports(file: &File) -> std::slice::Iter<'_, String> {
+    file.file_descriptor_proto().dependency.iter()
 }
 
 fn check(bytes: &[u8]) -> Result<&str> {

@@ -171,7 +171,12 @@ fn a_long_chain_of_imports_and_googles_own_files_do_no_harm() {
             format!("syntax = \"proto3\"; {import}"),
         )
     });
-    Catalog::from_files(chain).unwrap();
+    let mut chain: Vec<_> = chain.collect();
+    Catalog::from_files(chain.clone()).unwrap();
+    let (_, last) = chain.last_mut().unwrap();
+    last.push_str("import \"0000.proto\";");
+    let error = Catalog::from_files(chain).unwrap_err().to_string();
+    assert!(error.contains("cycle"), "{error}");
     let fake = [(
         "google/protobuf/timestamp.proto",
         r#"syntax = "proto3"; package google.protobuf; message Timestamp { string lie = 1; }"#,
