@@ -8,9 +8,9 @@
 //!                                                    └──► commit of the events' table
 //! ```
 //!
-//! - [`run`] — the rows of consecutive ledger entries
-//! - [`types`](TypeTables) — the tables of types, their columns, how far each has come
-//! - [`rebuild`](Rebuilt) — a table's days made anew
+//! - `run` — the rows of consecutive ledger entries
+//! - `types` — the tables of types, their columns, how far each has come
+//! - `rebuild` — a table's days made anew
 //!
 //! Every commit says, as Delta's application transaction, up to which ledger entry its table has
 //! rows; a table takes rows after that only. So a converter may be killed anywhere: the next one
