@@ -13,6 +13,7 @@ use arrow_ord::sort::{SortColumn, SortOptions, lexsort_to_indices};
 use arrow_select::take::take_record_batch;
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
@@ -101,6 +102,15 @@ pub fn encode(rows: &RecordBatch, date: Date) -> Result<NewFile> {
         bytes: bytes.into(),
         stats: stats_of(&rows),
     })
+}
+
+/// The rows of a data file, a batch at a time.
+pub fn decode(bytes: Bytes) -> Result<impl Iterator<Item = Result<RecordBatch>>> {
+    let damaged = |e: &dyn std::fmt::Display| Error::corrupt(format!("a data file: {e}"));
+    let rows = ParquetRecordBatchReaderBuilder::try_new(bytes)
+        .and_then(ParquetRecordBatchReaderBuilder::build)
+        .map_err(|e| damaged(&e))?;
+    Ok(rows.map(move |batch| batch.map_err(|e| damaged(&e))))
 }
 
 /// By event time, then in the order of the archive; rows without a time come last.

@@ -4,8 +4,9 @@
 //! has come (its *marks*: Delta's application transactions). What lies in the files is read and
 //! written elsewhere. Nothing outside this file knows of the table format's library.
 
-use crate::file::{FileStats, NewFile};
-use crate::layout::{DATE, Date, TableName};
+use crate::file::{self, FileStats, NewFile};
+use crate::layout::{DATE, Date, TableName, file_path};
+use crate::rows::RowsHash;
 use crate::store::BucketStore;
 use annals_archive::Bucket;
 use annals_archive::bucket::LIST_MAX;
@@ -60,6 +61,17 @@ pub struct DataFile {
     pub date: Date,
     /// What is known of its rows.
     pub stats: FileStats,
+}
+
+impl From<NewFile> for DataFile {
+    fn from(file: NewFile) -> Self {
+        Self {
+            path: file.path,
+            len: file.bytes.len() as u64,
+            date: file.date,
+            stats: file.stats,
+        }
+    }
 }
 
 /// What changes a table, whole or not at all.
@@ -180,16 +192,59 @@ impl Table {
 
     /// Uploads a file; it is part of the table once it is added.
     pub async fn upload(&self, file: NewFile) -> Result<DataFile> {
-        let name = format!("{}/{}", self.folder, file.path);
-        let len = file.bytes.len() as u64;
         // Named by its content: one that is there already is this one.
-        self.bucket.create(&name, file.bytes).await?;
-        Ok(DataFile {
-            path: file.path,
-            len,
-            date: file.date,
-            stats: file.stats,
-        })
+        self.bucket
+            .create(&self.object(&file.path), file.bytes.clone())
+            .await?;
+        Ok(file.into())
+    }
+
+    /// Uploads a file, over one of its name: that one may be damaged.
+    pub async fn replace(&self, file: NewFile) -> Result<DataFile> {
+        self.bucket
+            .put(&self.object(&file.path), file.bytes.clone())
+            .await?;
+        Ok(file.into())
+    }
+
+    /// What the rows of some of its files hash to; one that is damaged is
+    /// [`ErrorKind::Corrupt`].
+    pub async fn rows_hash(&self, files: &[DataFile]) -> Result<RowsHash> {
+        let mut hash = RowsHash::default();
+        for file in files {
+            let bytes = self.bucket.get(&self.object(&file.path)).await?;
+            let added = tokio::task::spawn_blocking(move || {
+                for rows in file::decode(bytes)? {
+                    hash.add(&rows?);
+                }
+                Ok::<_, Error>(hash)
+            });
+            hash = added.await.map_err(|e| {
+                Error::corrupt(format!("{} cannot be read", file.path)).caused_by(e)
+            })??;
+        }
+        Ok(hash)
+    }
+
+    /// Reads one of its files whole; says what is wrong with it, if anything is.
+    pub async fn damage_of(&self, file: &DataFile) -> Result<Option<String>> {
+        let bytes = match self.bucket.get(&self.object(&file.path)).await {
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) => {
+                return Ok(Some(error.to_string()));
+            }
+            got => got?,
+        };
+        let (date, path) = (file.date, file.path.clone());
+        let named =
+            tokio::task::spawn_blocking(move || file_path(date, &blake3::hash(&bytes)) == path);
+        let named = named
+            .await
+            .map_err(|e| internal("a file could not be checked", e))?;
+        Ok((!named).then(|| "it is not what it was written as".to_owned()))
+    }
+
+    fn object(&self, path: &str) -> String {
+        format!("{}/{path}", self.folder)
     }
 
     /// Makes the change, whole; durable when it returns.

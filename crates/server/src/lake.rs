@@ -7,8 +7,12 @@ use annals_lake::converter::{Days, Progress, Rebuilt, Schemas};
 use annals_lake::layout::{Date, EVENTS};
 use annals_lake::state::SchemaConflict;
 use annals_lake::{Lake, TableName};
+use futures::stream::{self, StreamExt};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// Tables opened at the same time.
+const TABLES_AT_ONCE: usize = 8;
 
 /// How far the lake has come.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,10 +88,23 @@ impl LakeStatus {
         let mut types: BTreeSet<&str> = with_schema.map(String::as_str).collect();
         let made = state.types.iter().filter(|(_, known)| known.position > 0);
         types.extend(made.map(|(event_type, _)| event_type.as_str()));
-        for event_type in types {
-            let name = TableName::of_type(event_type)?;
-            let count = events.get(event_type).copied().unwrap_or(0);
-            status.tables.push(row_of(&lake, &name, count).await?);
+        let types: Result<Vec<_>> = types
+            .into_iter()
+            .map(|event_type| {
+                let count = events.get(event_type).copied().unwrap_or(0);
+                Ok((TableName::of_type(event_type)?, count))
+            })
+            .collect();
+        // Each is a log to read: thousands of them are worth every core.
+        let mut rows = stream::iter(types?)
+            .map(|(name, count)| {
+                let lake = lake.clone();
+                tokio::spawn(async move { row_of(&lake, &name, count).await })
+            })
+            .buffered(TABLES_AT_ONCE);
+        while let Some(row) = rows.next().await {
+            let row = row.map_err(|e| Failure::new(Exit::Failed, e.to_string()))?;
+            status.tables.push(row?);
         }
         for (event_type, known) in state.types {
             status
@@ -192,6 +209,10 @@ pub struct RebuiltRow {
     pub rows_before: u64,
     /// Rows of those days now.
     pub rows: u64,
+    /// What the rows hashed to before, whatever their order; absent where they could not be read.
+    pub hash_before: Option<String>,
+    /// What the rows hash to now: the same rows, the same hash.
+    pub hash: String,
     /// Files before.
     pub files_before: u64,
     /// Files now.
@@ -207,6 +228,8 @@ impl RebuiltRow {
             table: table.to_owned(),
             rows_before: rebuilt.rows_before,
             rows: rebuilt.rows,
+            hash_before: rebuilt.hash_before.map(|hash| hash.to_string()),
+            hash: rebuilt.hash.to_string(),
             files_before: rebuilt.files_before,
             files: rebuilt.files,
             damage: rebuilt.damage,

@@ -10,7 +10,7 @@ use annals_archive::{Bucket, Error, ErrorKind, Ledger};
 use annals_core::Selection;
 use annals_core::schema::Catalog;
 use annals_lake::converter::Schemas;
-use annals_sql::tables::{LakeHistory, OpenBatch, TypeCatalog};
+use annals_sql::tables::{LakeHistory, Mending, OpenBatch, TypeCatalog};
 use annals_sql::{Engine, EngineConfig, Summary};
 use async_trait::async_trait;
 use parking_lot::RwLock;
@@ -57,11 +57,15 @@ pub fn engine(
     ledger: Ledger,
     schemas: Arc<CurrentSchemas>,
     archiver: Option<SharedArchiver>,
+    mending: Option<Arc<dyn Mending>>,
     config: EngineConfig,
 ) -> Result<Engine> {
     let open = archiver.map(|archiver| Arc::new(OfArchiver(archiver)) as Arc<dyn OpenBatch>);
     let catalog = Catalog::clone(&schemas.catalog());
-    let history = LakeHistory::new(ledger, schemas, open);
+    let mut history = LakeHistory::new(ledger, schemas, open);
+    if let Some(mending) = mending {
+        history = history.mended_by(mending);
+    }
     let engine = Engine::new(Arc::new(history), config)?;
     engine.set_catalog(catalog);
     Ok(engine)
@@ -71,7 +75,7 @@ pub fn engine(
 pub async fn engine_of_bucket(bucket: Arc<dyn Bucket>, config: EngineConfig) -> Result<Engine> {
     let schemas = Arc::new(CurrentSchemas::of_bucket(&bucket).await?);
     let ledger = Ledger::open(bucket, BUS).await?;
-    engine(ledger, schemas, None, config)
+    engine(ledger, schemas, None, None, config)
 }
 
 #[derive(Debug)]

@@ -3,6 +3,7 @@
 use crate::limits::{Limit, Reached};
 use crate::names::distance;
 use annals_core::{Error, ErrorKind};
+use datafusion::arrow::error::ArrowError;
 use datafusion::common::{Column, SchemaError};
 use datafusion::error::DataFusionError;
 use std::error::Error as StdError;
@@ -62,6 +63,9 @@ fn kind(root: &DataFusionError) -> ErrorKind {
         // DataFusion takes a pattern that does not compile for a bug of its own.
         DataFusionError::Internal(text) if text.contains("did not compile") => ErrorKind::Invalid,
         DataFusionError::ParquetError(_) => ErrorKind::Corrupt,
+        DataFusionError::ArrowError(e, _) if matches!(**e, ArrowError::ParquetError(_)) => {
+            ErrorKind::Corrupt
+        }
         DataFusionError::ObjectStore(e) => match &**e {
             datafusion::object_store::Error::NotFound { .. } => ErrorKind::NotFound,
             _ => ErrorKind::Unavailable,

@@ -31,6 +31,12 @@ pub trait Pinned: Debug + Send + Sync + 'static {
 
     /// What was read through this so far.
     fn scanned(&self) -> Scanned;
+
+    /// Told that what was read is damaged: whether the tables, pinned again, are read from
+    /// elsewhere.
+    fn distrust(&self) -> bool {
+        false
+    }
 }
 
 /// The full name of a table: `events`, or an event type such as `vcs.v1.CommitPushed`.

@@ -145,6 +145,16 @@ impl Archive {
         self.located(events, OnDamage::Stop).await
     }
 
+    /// Where listed events lie, as far as the index tells without reading the archive: `None` for
+    /// ids without a source where there are too many sources to try.
+    pub async fn look_up_all(&self, events: &Arc<EventSet>) -> Result<Option<Arc<Located>>> {
+        let index = self.index(OnDamage::Report).await?;
+        match sources_to_try(&index, events) {
+            Some(_) => self.located(events, OnDamage::Report).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
     pub(super) async fn located(
         &self,
         events: &Arc<EventSet>,
@@ -175,12 +185,7 @@ impl Archive {
         events: &Arc<EventSet>,
         on_damage: OnDamage,
     ) -> Result<Located> {
-        let alone = events.of_any_source();
-        let sources = match alone {
-            0 => Some(BTreeSet::new()),
-            _ => index.sources(),
-        };
-        match sources.filter(|sources| alone.saturating_mul(sources.len()) <= KEYS_MAX) {
+        match sources_to_try(index, events) {
             Some(sources) => self.locate_by_keys(index, events, sources).await,
             None => self.locate_by_reading(index, events, on_damage).await,
         }
@@ -247,6 +252,16 @@ impl Archive {
         }
         Ok(located.finish())
     }
+}
+
+/// The sources under which ids without one are looked up; `None` if reading everything costs less.
+fn sources_to_try(index: &Index, events: &EventSet) -> Option<BTreeSet<String>> {
+    let alone = events.of_any_source();
+    if alone == 0 {
+        return Some(BTreeSet::new());
+    }
+    let sources = index.sources()?;
+    (alone.saturating_mul(sources.len()) <= KEYS_MAX).then_some(sources)
 }
 
 /// Some of a list, as keys of the index.

@@ -1,13 +1,14 @@
 //! [`Converter::catch_up`]: everything the ledger has and the tables have not.
 
-use super::run::{Run, date_of, off_thread, store, types_of};
+use super::gather::Takers;
+use super::run::{Run, store};
 use super::{Converter, Progress};
 use crate::lake::mark_of;
-use crate::layout::TableName;
+use crate::layout::{Date, TableName};
 use crate::rows::EventRows;
 use crate::table::{Change, Table};
 use annals_archive::Position;
-use annals_archive::reader::{Batch, OnDamage, ReadOptions};
+use annals_archive::reader::OnDamage;
 use annals_core::{Result, Selection, TypePattern};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use std::collections::BTreeSet;
@@ -50,42 +51,21 @@ impl Converter {
 
     /// Converts up to a position; or returns types whose tables were made anew, having stopped.
     async fn convert(&mut self, until: Position, progress: &mut Progress) -> Result<Vec<String>> {
-        let options = self.options(self.position.next(), until);
-        let mut events = self.archive.select(&Selection::all(), &options).await?;
-        let mut run: Option<Run> = None;
-        while let Some(batch) = events.next().await? {
-            let Some(date) = date_of(&batch)? else {
-                continue;
-            };
-            if run
-                .as_ref()
-                .is_some_and(|run| run.date != date || self.is_full(run))
-            {
-                let whole = run.take().expect("there is one");
-                let last = whole.last;
-                self.commit_all(whole, last, progress).await?;
-            }
-            let mut open = match run.take() {
-                Some(run) => run,
-                None => Run::new(date, true, self.schemas.catalog.clone()),
-            };
-            let lost = self.learn(&mut open, &batch, progress).await?;
-            if !lost.is_empty() {
-                return Ok(lost);
-            }
-            run = Some(push(open, batch).await?);
+        let from = self.position.next();
+        let mut gathering = self
+            .gathering(Takers::All, &Selection::all(), from, until)
+            .await?;
+        while let Some(run) = self.gather(&mut gathering, progress).await? {
+            let last = run.last;
+            self.commit_all(run, last, progress).await?;
         }
-        progress.damage.extend(
-            events
-                .damage()
-                .into_iter()
-                .map(|d| d.into_error().to_string()),
-        );
-        match run {
-            Some(run) => self.commit_all(run, until, progress).await?,
-            None => self.position = until,
+        progress.damage.extend(gathering.damage());
+        if gathering.lost.is_empty() && self.position < until {
+            // What comes last has no rows: all of it copies, or damaged. Nobody is to read it again.
+            let none = self.run_of(&Takers::All, Date(0));
+            self.commit_all(none, until, progress).await?;
         }
-        Ok(Vec::new())
+        Ok(gathering.lost)
     }
 
     /// Gives the types that have a schema now and had none, or that the state does not know, their
@@ -140,73 +120,17 @@ impl Converter {
             patterns: patterns?,
             ..Selection::all()
         };
-        let options = self.options(Position(1), self.position);
-        let mut events = self.archive.select(&selection, &options).await?;
-        let mut run: Option<Run> = None;
-        while let Some(batch) = events.next().await? {
-            let Some(date) = date_of(&batch)? else {
-                continue;
-            };
-            if run
-                .as_ref()
-                .is_some_and(|run| run.date != date || self.is_full(run))
-            {
-                self.commit_types(run.take().expect("there is one"), progress)
-                    .await?;
-            }
-            let mut open = match run.take() {
-                Some(run) => run,
-                None => Run::new(date, false, self.schemas.catalog.clone()),
-            };
-            // Made anew or not: this is what it was made anew for.
-            self.learn(&mut open, &batch, progress).await?;
-            run = Some(push(open, batch).await?);
-        }
-        progress.damage.extend(
-            events
-                .damage()
-                .into_iter()
-                .map(|d| d.into_error().to_string()),
-        );
-        if let Some(run) = run {
+        let mut gathering = self
+            .gathering(Takers::Types, &selection, Position(1), self.position)
+            .await?;
+        while let Some(run) = self.gather(&mut gathering, progress).await? {
             self.commit_types(run, progress).await?;
         }
+        progress.damage.extend(gathering.damage());
         for event_type in types {
             self.types.settle(event_type);
         }
         Ok(())
-    }
-
-    /// Tells a run what to do with the types of a batch; returns those whose tables were just made
-    /// anew.
-    async fn learn(
-        &mut self,
-        run: &mut Run,
-        batch: &Batch,
-        progress: &mut Progress,
-    ) -> Result<Vec<String>> {
-        let ledger = self.archive.ledger().clone();
-        let mut lost = Vec::new();
-        for event_type in types_of(batch)? {
-            if run.knows(&event_type) {
-                continue;
-            }
-            let shape = self
-                .types
-                .shape(&ledger, &event_type, &self.schemas)
-                .await?;
-            let Some(shape) = shape else {
-                run.learn(&event_type, None);
-                continue;
-            };
-            let table = self.types.open(&ledger, &event_type).await?;
-            if let Some(why) = table.reset.take() {
-                progress.rebuilt.push((table.table.name().clone(), why));
-                lost.push(event_type.clone());
-            }
-            run.learn(&event_type, Some((table.position, &shape)));
-        }
-        Ok(lost)
     }
 
     /// Commits a run to all its tables, that of all events last: it now stands at `position`.
@@ -288,20 +212,6 @@ impl Converter {
         let state = self.types.state_at(position);
         state.write(ledger.bucket(), ledger.bus(), keep_from).await
     }
-
-    fn options(&self, from: Position, to: Position) -> ReadOptions {
-        ReadOptions {
-            from_position: from,
-            to_position: Some(to),
-            // What is damaged is told of and left out: the rest of history is not to wait for it.
-            on_damage: OnDamage::Report,
-            ..ReadOptions::default()
-        }
-    }
-
-    pub(super) fn is_full(&self, run: &Run) -> bool {
-        run.rows() >= self.config.run_rows || run.bytes() >= self.config.run_bytes
-    }
 }
 
 async fn commit_rows(
@@ -320,12 +230,4 @@ async fn commit_rows(
     };
     table.commit(change).await?;
     Ok(table)
-}
-
-async fn push(mut run: Run, batch: Batch) -> Result<Run> {
-    off_thread(move || {
-        run.push(&batch)?;
-        Ok(run)
-    })
-    .await
 }

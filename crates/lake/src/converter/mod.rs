@@ -8,19 +8,24 @@
 //!                                                    └──► commit of the events' table
 //! ```
 //!
+//! - `gather` — the archive, cut into runs
 //! - `run` — the rows of consecutive ledger entries
 //! - `types` — the tables of types, their columns, how far each has come
 //! - `rebuild` — a table's days made anew
+//! - `mend` — which days have to be, as their files are damaged
 //!
 //! Every commit says, as Delta's application transaction, up to which ledger entry its table has
 //! rows; a table takes rows after that only. So a converter may be killed anywhere: the next one
 //! goes on from the events' table, and types' tables that were further leave out what they have.
 
 mod catch_up;
+mod gather;
+mod mend;
 mod rebuild;
 mod run;
 mod types;
 
+pub use mend::Mended;
 pub use rebuild::{Days, Rebuilt};
 pub use types::payload_fields;
 

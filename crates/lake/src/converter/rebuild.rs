@@ -1,13 +1,14 @@
 //! [`Converter::rebuild`]: a table's days, made anew from the archive.
 
-use super::run::{Run, date_of, off_thread, store, types_of};
+use super::gather::Takers;
+use super::run::off_thread;
 use super::{Converter, Progress, types};
+use crate::file;
 use crate::lake::mark_of;
 use crate::layout::{Date, TableName};
-use crate::rows::EventRows;
+use crate::rows::{EventRows, RowsHash};
 use crate::table::{Change, DataFile, Table};
 use annals_archive::Position;
-use annals_archive::reader::{OnDamage, ReadOptions};
 use annals_core::{Error, ErrorKind, Range, Result, Selection, TimeAxis, Timestamp, TypePattern};
 use arrow_schema::SchemaRef;
 
@@ -42,6 +43,10 @@ pub struct Rebuilt {
     pub rows_before: u64,
     /// Rows of those days now.
     pub rows: u64,
+    /// What the rows hashed to before; `None` where they could not be read.
+    pub hash_before: Option<RowsHash>,
+    /// What the rows hash to now.
+    pub hash: RowsHash,
     /// Files before.
     pub files_before: u64,
     /// Files now.
@@ -53,15 +58,17 @@ pub struct Rebuilt {
 impl Converter {
     /// Makes days of a table anew, in one change: readers see all of the old or all of the new.
     pub async fn rebuild(&mut self, name: &TableName, days: Days) -> Result<Rebuilt> {
-        self.archive.refresh().await?;
-        let mut progress = Progress::default();
-        self.open(&mut progress).await?;
-        let (table, until) = self.table_of(name).await?;
-        let mut rebuilt = Rebuilt::default();
+        let (table, until) = self.opened(name).await?;
+        let removed = table.files()?.into_iter();
+        let removed: Vec<DataFile> = removed.filter(|f| days.contains(f.date)).collect();
+        let mut rebuilt = Rebuilt {
+            hash_before: match table.rows_hash(&removed).await {
+                Err(error) if error.kind() == ErrorKind::Unavailable => return Err(error),
+                hash => hash.ok(),
+            },
+            ..Rebuilt::default()
+        };
         let (added, schema) = self.write_days(&table, days, until, &mut rebuilt).await?;
-        let removed: Vec<DataFile> = table.files()?;
-        let removed = removed.into_iter().filter(|file| days.contains(file.date));
-        let removed: Vec<DataFile> = removed.collect();
         rebuilt.files_before = removed.len() as u64;
         rebuilt.files = added.len() as u64;
         rebuilt.rows_before = removed.iter().map(|file| file.stats.num_records).sum();
@@ -90,7 +97,9 @@ impl Converter {
     }
 
     /// The table, and up to where it is to have rows.
-    async fn table_of(&mut self, name: &TableName) -> Result<(Table, Position)> {
+    pub(super) async fn opened(&mut self, name: &TableName) -> Result<(Table, Position)> {
+        self.archive.refresh().await?;
+        self.open(&mut Progress::default()).await?;
         let ledger = self.archive.ledger().clone();
         let (table, _) = types::open_or_reset(&ledger, name.clone()).await?;
         let own = table.mark(&mark_of(ledger.bus())).await?.unwrap_or(0);
@@ -106,6 +115,7 @@ impl Converter {
         }
     }
 
+    /// Writes the files of some days, over those there are of the same content: they may be damaged.
     async fn write_days(
         &mut self,
         table: &Table,
@@ -113,6 +123,11 @@ impl Converter {
         until: Position,
         rebuilt: &mut Rebuilt,
     ) -> Result<(Vec<DataFile>, Option<SchemaRef>)> {
+        let mut files = Vec::new();
+        let mut schema = (*table.name() == TableName::Events).then(EventRows::schema);
+        if until == Position(0) {
+            return Ok((files, schema));
+        }
         let selection = Selection {
             patterns: match table.name() {
                 TableName::Events => Vec::new(),
@@ -122,77 +137,26 @@ impl Converter {
             axis: TimeAxis::Archive,
             ..Selection::all()
         };
-        let options = ReadOptions {
-            to_position: Some(until),
-            on_damage: OnDamage::Report,
-            ..ReadOptions::default()
-        };
-        let mut schema = None;
-        let mut files = Vec::new();
-        if until == Position(0) {
-            return Ok((files, schema));
-        }
-        let mut events = self.archive.select(&selection, &options).await?;
-        let mut run: Option<Run> = None;
-        loop {
-            let batch = events.next().await?;
-            let date = match &batch {
-                Some(batch) => date_of(batch)?,
-                None => None,
-            };
-            let ends = |run: &Run| date.is_none_or(|d| d != run.date) || self.is_full(run);
-            if batch.as_ref().is_none_or(|b| !b.is_empty())
-                && let Some(whole) = run.take_if(|run| ends(run))
-            {
-                let date = whole.date;
-                for taken in whole.take() {
-                    schema = Some(taken.rows.schema());
-                    files.push(store(table, taken.rows, date).await?);
-                }
+        let takers = Takers::Only(table.name().clone());
+        let mut gathering = self
+            .gathering(takers, &selection, Position(1), until)
+            .await?;
+        let mut progress = Progress::default();
+        while let Some(run) = self.gather(&mut gathering, &mut progress).await? {
+            let date = run.date;
+            for taken in run.take() {
+                schema = Some(taken.rows.schema());
+                let mut hash = rebuilt.hash;
+                let made = off_thread(move || {
+                    hash.add(&taken.rows);
+                    Ok((hash, file::encode(&taken.rows, date)?))
+                });
+                let (hash, file) = made.await?;
+                rebuilt.hash = hash;
+                files.push(table.replace(file).await?);
             }
-            let (Some(batch), Some(date)) = (batch, date) else {
-                break;
-            };
-            let mut open = match run.take() {
-                Some(run) => run,
-                None => self.run_for(table, date).await?,
-            };
-            for event_type in types_of(&batch)? {
-                if !open.knows(&event_type) {
-                    open.learn(&event_type, None);
-                }
-            }
-            run = Some(
-                off_thread(move || {
-                    open.push(&batch)?;
-                    Ok(open)
-                })
-                .await?,
-            );
         }
-        let damage = events.damage().into_iter();
-        rebuilt
-            .damage
-            .extend(damage.map(|d| d.into_error().to_string()));
-        if *table.name() == TableName::Events && schema.is_none() {
-            schema = Some(EventRows::schema());
-        }
+        rebuilt.damage.extend(gathering.damage());
         Ok((files, schema))
-    }
-
-    /// A run whose rows go to one table only.
-    async fn run_for(&mut self, table: &Table, date: Date) -> Result<Run> {
-        let catalog = self.schemas.catalog.clone();
-        let TableName::Type(event_type) = table.name() else {
-            return Ok(Run::new(date, true, catalog));
-        };
-        let ledger = self.archive.ledger().clone();
-        let shape = self.types.shape(&ledger, event_type, &self.schemas).await?;
-        let mut run = Run::new(date, false, catalog);
-        run.learn(
-            event_type,
-            shape.as_deref().map(|shape| (Position(0), shape)),
-        );
-        Ok(run)
     }
 }

@@ -79,7 +79,7 @@ impl Run {
             if let Some(Some(of_type)) = of_type
                 && event.location.position > of_type.has
             {
-                of_type.rows.push(&event);
+                of_type.rows.push(&event)?;
             }
         }
         self.last = batch.position();

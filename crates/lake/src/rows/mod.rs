@@ -7,9 +7,11 @@
 
 mod envelope;
 mod events;
+mod multiset;
 mod typed;
 
 pub use events::EventRows;
+pub use multiset::RowsHash;
 pub use typed::TypeRows;
 
 use arrow_schema::{DataType, Field, TimeUnit};

@@ -7,7 +7,7 @@ use annals_archive::reader::EventRef;
 use annals_columns::{PayloadBuilder, Shape};
 use annals_core::header::Data;
 use annals_core::schema::Catalog;
-use annals_core::{Error, Result};
+use annals_core::{Error, ErrorKind, Result};
 use arrow_array::builder::StringBuilder;
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{DataType, Schema, SchemaRef};
@@ -59,18 +59,20 @@ impl TypeRows {
         &self.schema
     }
 
-    /// Adds an event of the type.
-    pub fn push(&mut self, event: &EventRef<'_>) {
-        self.envelope.push(event, entity_version(event.event));
+    /// Adds an event of the type. On an error nothing was added: a column is full.
+    pub fn push(&mut self, event: &EventRef<'_>) -> Result<()> {
         match self.push_payload(event) {
             Ok(()) => self.decode_error.append_null(),
-            Err(error) => {
+            Err(error) if error.kind() == ErrorKind::Invalid => {
                 self.payload.append_null();
                 self.decode_error.append_value(error.to_string());
             }
+            Err(error) => return Err(error),
         }
+        self.envelope.push(event, entity_version(event.event));
         self.rows += 1;
         self.bytes += event.event.len() + EnvelopeColumns::ROW_BYTES;
+        Ok(())
     }
 
     /// Rows there are.

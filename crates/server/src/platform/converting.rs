@@ -7,6 +7,7 @@
 use annals_archive::{Error, ErrorKind, Ledger, Position, Result};
 use annals_lake::converter::{Config, Days, Progress, Rebuilt, Schemas};
 use annals_lake::{Converter, TableName};
+use annals_sql::tables::Mending;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -30,7 +31,17 @@ pub struct Converting {
 enum Request {
     CatchUp(oneshot::Sender<Result<Progress>>),
     Rebuild(TableName, Days, oneshot::Sender<Result<Rebuilt>>),
+    Mend(Vec<TableName>),
     Schemas(Schemas),
+}
+
+/// A table whose files could not be read is looked after when it is the request's turn.
+impl Mending for Converting {
+    fn mend(&self, tables: Vec<TableName>) {
+        if self.requests.try_send(Request::Mend(tables)).is_err() {
+            tracing::warn!("the converter is busy or has ended: the lake is not looked after now");
+        }
+    }
 }
 
 impl Converting {
@@ -132,10 +143,28 @@ impl Run {
             Request::Rebuild(table, days, answer) => {
                 drop(answer.send(self.converter.rebuild(&table, days).await));
             }
+            Request::Mend(tables) => {
+                for table in tables {
+                    self.mend(&table).await;
+                }
+            }
             Request::Schemas(schemas) => {
                 self.converter.set_schemas(schemas);
                 self.due = Some(Instant::now());
             }
+        }
+    }
+
+    async fn mend(&mut self, table: &TableName) {
+        match self.converter.mend(table).await {
+            Ok(mended) => {
+                for damage in &mended.damage {
+                    tracing::error!(%table, damage, "a data file was damaged");
+                }
+                let days = mended.days.len();
+                tracing::warn!(%table, files = mended.files, days, rows = mended.rows, "looked after");
+            }
+            Err(error) => tracing::error!(%table, %error, "the table could not be looked after"),
         }
     }
 

@@ -76,6 +76,7 @@ impl Parts {
             ledger.clone(),
             schemas.clone(),
             Some(archiver.clone()),
+            Some(Arc::new(converting.clone())),
             EngineConfig::default(),
         )?;
         Ok(Self {

@@ -1,9 +1,9 @@
 //! [`Answer`]: batches as they are made, then a [`Summary`]. Dropping it stops the work.
 
-use super::run::{self, Terms};
+use super::run::{self, Stand, Terms};
 use super::stopping::Ending;
 use super::{Shared, closed};
-use crate::history::{Pinned, Scanned};
+use crate::history::Scanned;
 use crate::limits::Limit;
 use annals_core::{Error, ErrorKind, Result};
 use datafusion::arrow::array::RecordBatch;
@@ -26,8 +26,7 @@ pub struct Answer {
     schema: SchemaRef,
     batches: mpsc::Receiver<RecordBatch>,
     work: Option<Work>,
-    pinned: Arc<dyn Pinned>,
-    position: u64,
+    pinned: Stand,
     rows_max: u64,
     timeout: Duration,
     started: Instant,
@@ -100,7 +99,6 @@ impl Answer {
             schema: planned.schema,
             batches,
             work: Some(work),
-            position: planned.pinned.position(),
             pinned: planned.pinned,
             rows_max,
             timeout,
@@ -143,11 +141,12 @@ impl Answer {
 
     /// What it cost so far; final after the last row.
     pub fn summary(&self) -> Summary {
+        let pinned = self.pinned.lock();
         Summary {
             rows: self.rows,
             truncated: self.truncated,
-            scanned: self.pinned.scanned(),
-            position: self.position,
+            scanned: pinned.scanned(),
+            position: pinned.position(),
             elapsed: self.elapsed.unwrap_or_else(|| self.started.elapsed()),
         }
     }

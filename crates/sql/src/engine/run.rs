@@ -19,6 +19,7 @@ use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::execute_stream;
 use datafusion::sql::parser::Statement;
 use futures::StreamExt;
+use parking_lot::Mutex;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,8 +41,12 @@ pub(super) struct Terms {
 #[derive(Debug)]
 pub(super) struct Planned {
     pub(super) schema: SchemaRef,
-    pub(super) pinned: Arc<dyn Pinned>,
+    pub(super) pinned: Stand,
 }
+
+/// Where a question stands: it is asked anew, at a later position, where a file of a table turns
+/// out to be damaged.
+pub(super) type Stand = Arc<Mutex<Arc<dyn Pinned>>>;
 
 /// Works on a question until its last row is sent, or nobody reads any more.
 pub(super) async fn run(
@@ -52,34 +57,115 @@ pub(super) async fn run(
     batches: mpsc::Sender<RecordBatch>,
 ) -> Result<()> {
     let asked = guard::read(&terms.sql)?;
-    let pinned = shared.history.pin().await?;
+    let mut reader = Reader::Waiting(planned, batches);
+    loop {
+        let pinned = shared.history.pin().await?;
+        let answered = answer(shared, terms, ending, &asked, &pinned, &mut reader).await;
+        let Err(error) = answered else { return Ok(()) };
+        let unreadable = matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound);
+        if !unreadable || !pinned.distrust() {
+            return Err(error);
+        }
+        if reader.has_rows() {
+            return Err(error.context(
+                "a file of a table is damaged and rows were given already: ask again, the archive \
+                 will be read instead",
+            ));
+        }
+        tracing::error!(%error, "a file of a table cannot be read, reading the archive instead");
+    }
+}
+
+/// Answers at one position.
+async fn answer(
+    shared: &Shared,
+    terms: &Terms,
+    ending: &Arc<Ending>,
+    asked: &Asked,
+    pinned: &Arc<dyn Pinned>,
+    reader: &mut Reader,
+) -> Result<()> {
     let names = Names::new(pinned.tables());
-    let listed = match &asked {
-        Asked::Tables => Some(listing::tables(&names)?),
+    let listed = match asked {
+        Asked::Tables => listing::tables(&names)?,
         Asked::Describe(name) => {
             let full = names.find(&dotted(name)?)?.as_str();
-            let table = open(&pinned, full).await?;
-            Some(listing::columns(&table.schema())?)
+            let table = open(pinned, full).await?;
+            listing::columns(&table.schema())?
         }
-        Asked::Query(_) => None,
+        Asked::Query(statement) => {
+            let question = Running {
+                shared,
+                terms,
+                ending,
+                pinned: pinned.clone(),
+            };
+            let statement = Statement::clone(statement);
+            return question.run(statement, &names, reader).await;
+        }
     };
-    if let Some(batch) = listed {
-        let schema = batch.schema();
-        if planned.send(Planned { schema, pinned }).is_ok() {
-            let _ = batches.send(batch).await;
-        }
-        return Ok(());
+    if reader.begin(listed.schema(), pinned)? {
+        reader.give(listed).await;
     }
-    let Asked::Query(statement) = asked else {
-        return Ok(());
-    };
-    let question = Running {
-        shared,
-        terms,
-        ending,
-        pinned,
-    };
-    question.run(*statement, &names, planned, batches).await
+    Ok(())
+}
+
+/// Who asked.
+enum Reader {
+    /// For what is to come.
+    Waiting(oneshot::Sender<Planned>, mpsc::Sender<RecordBatch>),
+    /// For the first row.
+    Told(SchemaRef, Stand, mpsc::Sender<RecordBatch>),
+    /// For more rows.
+    Reading(mpsc::Sender<RecordBatch>),
+    Gone,
+}
+
+impl Reader {
+    /// Says what is to come; `false` if nobody waits for it.
+    fn begin(&mut self, schema: SchemaRef, pinned: &Arc<dyn Pinned>) -> Result<bool> {
+        *self = match std::mem::replace(self, Self::Gone) {
+            Self::Waiting(planned, batches) => {
+                let stand = Arc::new(Mutex::new(Arc::clone(pinned)));
+                let told = Planned {
+                    schema: Arc::clone(&schema),
+                    pinned: Arc::clone(&stand),
+                };
+                match planned.send(told) {
+                    Ok(()) => Self::Told(schema, stand, batches),
+                    Err(_) => Self::Gone,
+                }
+            }
+            Self::Told(before, stand, batches) => {
+                if before != schema {
+                    let changed = "the columns changed while the question was asked: ask again";
+                    return Err(Error::new(ErrorKind::Unavailable, changed));
+                }
+                *stand.lock() = Arc::clone(pinned);
+                Self::Told(before, stand, batches)
+            }
+            other => other,
+        };
+        Ok(!matches!(self, Self::Gone))
+    }
+
+    /// Gives rows; `false` if nobody waits for them.
+    async fn give(&mut self, batch: RecordBatch) -> bool {
+        *self = match std::mem::replace(self, Self::Gone) {
+            Self::Waiting(_, batches) | Self::Told(_, _, batches) | Self::Reading(batches) => {
+                match batches.send(batch).await {
+                    Ok(()) => Self::Reading(batches),
+                    Err(_) => Self::Gone,
+                }
+            }
+            Self::Gone => Self::Gone,
+        };
+        !matches!(self, Self::Gone)
+    }
+
+    fn has_rows(&self) -> bool {
+        matches!(self, Self::Reading(_) | Self::Gone)
+    }
 }
 
 struct Running<'a> {
@@ -90,13 +176,7 @@ struct Running<'a> {
 }
 
 impl Running<'_> {
-    async fn run(
-        self,
-        mut statement: Statement,
-        names: &Names,
-        planned: oneshot::Sender<Planned>,
-        batches: mpsc::Sender<RecordBatch>,
-    ) -> Result<()> {
+    async fn run(self, mut statement: Statement, names: &Names, reader: &mut Reader) -> Result<()> {
         let latest = full_names(&mut statement, names)?;
         let functions = Arc::clone(&self.shared.functions.read());
         let state = self.session(&functions, latest).await?;
@@ -114,13 +194,12 @@ impl Running<'_> {
             .map_err(|e| self.failed(&e))?;
         let schema = plan.schema();
         let mut stream = execute_stream(plan, state.task_ctx()).map_err(|e| self.failed(&e))?;
-        let pinned = Arc::clone(&self.pinned);
-        if planned.send(Planned { schema, pinned }).is_err() {
+        if !reader.begin(schema, &self.pinned)? {
             return Ok(());
         }
         while let Some(batch) = stream.next().await {
             let batch = batch.map_err(|e| self.failed(&e))?;
-            if batches.send(batch).await.is_err() {
+            if batch.num_rows() > 0 && !reader.give(batch).await {
                 return Ok(());
             }
         }

@@ -2,6 +2,7 @@
 
 use crate::functions::{Functions, latest};
 use crate::history::Pinned;
+use crate::tables::KnownCounts;
 use annals_core::Result;
 use async_trait::async_trait;
 use datafusion::catalog::{
@@ -52,7 +53,8 @@ pub(super) fn open(
         .with_scalar_functions(functions.scalars().to_vec())
         .with_aggregate_functions(functions.aggregates().to_vec())
         .with_window_functions(functions.windows().to_vec())
-        .with_table_function_list(tables);
+        .with_table_function_list(tables)
+        .with_optimizer_rule(Arc::new(KnownCounts));
     Ok(builder.build())
 }
 

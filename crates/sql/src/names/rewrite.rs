@@ -4,9 +4,9 @@ use super::Names;
 use crate::guard::{Scopes, normal};
 use annals_core::{Error, Result};
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, Expr, FunctionArg, FunctionArgExpr, Ident, ObjectName, ObjectNamePart, Query,
-    Select, SelectItem, SelectItemQualifiedWildcardKind, Statement, TableFactor, Value,
-    ValueWithSpan, VisitMut, VisitorMut,
+    AccessExpr, Expr, FunctionArg, FunctionArgExpr, Ident, ObjectName, ObjectNamePart, OrderByKind,
+    Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, Statement, Subscript,
+    TableFactor, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -185,6 +185,27 @@ struct Columns {
 impl VisitorMut for Columns {
     type Break = ();
 
+    /// What distinct rows are sorted by has to be one of their columns, and is called as that is.
+    fn post_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        let SetExpr::Select(select) = &*query.body else {
+            return ControlFlow::Continue(());
+        };
+        let order = query.order_by.as_mut().map(|order| &mut order.kind);
+        let (Some(_), Some(OrderByKind::Expressions(order))) = (&select.distinct, order) else {
+            return ControlFlow::Continue(());
+        };
+        for by in order {
+            let column = select.projection.iter().find_map(|item| match item {
+                SelectItem::ExprWithAlias { expr, alias } if *expr == by.expr => Some(alias),
+                _ => None,
+            });
+            if let Some(column) = column {
+                by.expr = Expr::Identifier(column.clone());
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         match expr {
             Expr::CompoundIdentifier(parts) => {
@@ -219,11 +240,79 @@ impl VisitorMut for Columns {
                 *name = ObjectName::from(vec![quoted(full)]);
             }
         }
+        self.name_fields(&mut select.projection);
         ControlFlow::Continue(())
     }
 }
 
 impl Columns {
+    /// `payload.sha` is called `sha`, as long as nothing beside it is: the planner would call it
+    /// `t.payload[sha]`.
+    fn name_fields(&self, items: &mut [SelectItem]) {
+        let names: Option<Vec<String>> = items.iter().map(|item| self.name_of(item)).collect();
+        // Beside a wildcard nobody knows here what else there is.
+        let Some(names) = names else { return };
+        for (at, item) in items.iter_mut().enumerate() {
+            let SelectItem::UnnamedExpr(expr) = item else {
+                continue;
+            };
+            let alone = names.iter().filter(|name| **name == names[at]).count() == 1;
+            if alone && self.is_field(expr) {
+                *item = SelectItem::ExprWithAlias {
+                    expr: expr.clone(),
+                    alias: quoted(names[at].clone()),
+                };
+            }
+        }
+    }
+
+    /// What an item is called; nothing in particular is empty, a wildcard is `None`.
+    fn name_of(&self, item: &SelectItem) -> Option<String> {
+        match item {
+            SelectItem::ExprWithAlias { alias, .. } => Some(normal(alias)),
+            SelectItem::UnnamedExpr(Expr::Identifier(ident)) => Some(normal(ident)),
+            SelectItem::UnnamedExpr(Expr::CompoundIdentifier(parts)) => parts.last().map(normal),
+            SelectItem::UnnamedExpr(Expr::CompoundFieldAccess { access_chain, .. }) => {
+                Some(match access_chain.last() {
+                    Some(AccessExpr::Dot(Expr::Identifier(ident))) => normal(ident),
+                    Some(AccessExpr::Subscript(Subscript::Index {
+                        index: Expr::Value(value),
+                    })) => value.value.clone().into_string().unwrap_or_default(),
+                    _ => String::new(),
+                })
+            }
+            SelectItem::UnnamedExpr(_) => Some(String::new()),
+            _ => None,
+        }
+    }
+
+    /// Whether it is a field within a column, by a name.
+    fn is_field(&self, expr: &Expr) -> bool {
+        match expr {
+            Expr::CompoundIdentifier(parts) => {
+                let first = parts.first().map(normal);
+                let qualified = match self.qualifier(parts, parts.len() - 1) {
+                    Some((taken, _)) => taken,
+                    None => usize::from(first.is_some_and(|first| self.aliases.contains(&first))),
+                };
+                parts.len() > qualified + 1
+            }
+            Expr::CompoundFieldAccess { access_chain, .. } => matches!(
+                access_chain.last(),
+                Some(
+                    AccessExpr::Dot(Expr::Identifier(_))
+                        | AccessExpr::Subscript(Subscript::Index {
+                            index: Expr::Value(ValueWithSpan {
+                                value: Value::SingleQuotedString(_),
+                                ..
+                            })
+                        })
+                )
+            ),
+            _ => false,
+        }
+    }
+
     /// `vcs.v1.CommitPushed.payload['repo']`: a first name, then dots and brackets.
     fn field_access(&self, root: &mut Expr, chain: &mut Vec<AccessExpr>) {
         let mut parts = match &*root {

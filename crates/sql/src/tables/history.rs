@@ -1,9 +1,9 @@
 //! [`LakeHistory`]: the lake and the archive's tail, as tables at one position.
 
+use super::counted::RowCounts;
 use super::provider::HistoryTable;
 use super::tail::{OpenEvents, Tail};
 use crate::history::{EVENTS, History, Pinned, ScanCounters, Scanned, TableName};
-use annals_archive::index::Counts;
 use annals_archive::reader::{Archive, Batch, OnDamage};
 use annals_archive::{Ledger, Position};
 use annals_columns::Shape;
@@ -13,10 +13,13 @@ use annals_lake::converter::payload_fields;
 use annals_lake::rows::{EventRows, TypeRows};
 use annals_lake::{Converted, Lake, TableName as LakeTable};
 use async_trait::async_trait;
+use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
 use datafusion::catalog::view::ViewTable;
 use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::{LogicalPlanBuilder, col, lit};
+use parking_lot::Mutex;
+use std::collections::HashMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 use tokio::sync::RwLock;
@@ -34,6 +37,16 @@ pub trait TypeCatalog: Debug + Send + Sync + 'static {
     fn catalog(&self) -> Arc<Catalog>;
 }
 
+/// Who looks after the lake.
+pub trait Mending: Debug + Send + Sync + 'static {
+    /// Data files of these tables could not be read.
+    fn mend(&self, tables: Vec<LakeTable>);
+}
+
+/// Tables whose data files could not be read, and the versions that have them: they are read from
+/// the archive until they are made anew.
+type Distrusted = Arc<Mutex<HashMap<LakeTable, u64>>>;
+
 /// The history of a bus.
 #[derive(Debug)]
 pub struct LakeHistory {
@@ -42,6 +55,8 @@ pub struct LakeHistory {
     archive: Arc<RwLock<Archive>>,
     open: Option<Arc<dyn OpenBatch>>,
     schemas: Arc<dyn TypeCatalog>,
+    distrusted: Distrusted,
+    mending: Option<Arc<dyn Mending>>,
 }
 
 impl LakeHistory {
@@ -56,7 +71,16 @@ impl LakeHistory {
             archive: Arc::new(RwLock::new(Archive::at(ledger))),
             open,
             schemas,
+            distrusted: Distrusted::default(),
+            mending: None,
         }
+    }
+
+    /// Tells somebody of what could not be read.
+    #[must_use]
+    pub fn mended_by(mut self, mending: Arc<dyn Mending>) -> Self {
+        self.mending = Some(mending);
+        self
     }
 }
 
@@ -71,7 +95,10 @@ impl History for LakeHistory {
         };
         let mut archive = self.archive.write().await;
         let position = archive.refresh().await?;
-        let counts = archive.index(OnDamage::Report).await?.counts();
+        let index = archive.index(OnDamage::Report).await?;
+        // Who writes the index may have come further than the ledger was when it was asked.
+        let exact = index.position() == position;
+        let mut counts = RowCounts(index.counts().archived);
         let open = match open.filter(|batch| !batch.is_empty()) {
             Some(batch) => {
                 let copies = archive.distinct(&batch).await?;
@@ -80,6 +107,9 @@ impl History for LakeHistory {
             None => None,
         };
         drop(archive);
+        for (key, rows) in open.iter().flat_map(|open| &open.counts.0) {
+            *counts.0.entry(key.clone()).or_default() += rows;
+        }
         Ok(Arc::new(AtPosition {
             position,
             lake: self.lake.clone(),
@@ -87,7 +117,11 @@ impl History for LakeHistory {
             open,
             catalog: self.schemas.catalog(),
             counts,
+            exact,
             counters: Arc::default(),
+            opened: Mutex::default(),
+            distrusted: self.distrusted.clone(),
+            mending: self.mending.clone(),
         }))
     }
 }
@@ -100,8 +134,15 @@ struct AtPosition {
     archive: Arc<RwLock<Archive>>,
     open: Option<Arc<OpenEvents>>,
     catalog: Arc<Catalog>,
-    counts: Counts,
+    /// How many events there are, by type and day.
+    counts: RowCounts,
+    /// Whether those are the events up to the position, and no others.
+    exact: bool,
     counters: Arc<ScanCounters>,
+    /// The tables of the lake that were read, and their versions.
+    opened: Mutex<HashMap<LakeTable, u64>>,
+    distrusted: Distrusted,
+    mending: Option<Arc<dyn Mending>>,
 }
 
 #[async_trait]
@@ -111,12 +152,10 @@ impl Pinned for AtPosition {
     }
 
     fn tables(&self) -> Vec<TableName> {
-        let archived = self.counts.archived.keys().map(|(name, _)| name.as_str());
+        let seen = self.counts.0.keys().map(|(name, _)| name.as_str());
         let defined = self.catalog.types();
         let defined: Vec<String> = defined.map(|t| t.full_name().to_owned()).collect();
-        let open = self.open.iter().flat_map(|open| &open.types);
-        let archived = archived.chain(open.map(String::as_str));
-        let mut names: Vec<&str> = archived.chain(defined.iter().map(String::as_str)).collect();
+        let mut names: Vec<&str> = seen.chain(defined.iter().map(String::as_str)).collect();
         names.sort_unstable();
         names.dedup();
         [EVENTS]
@@ -137,16 +176,10 @@ impl Pinned for AtPosition {
             let (shape, _) = Shape::merge(&existing.unwrap_or_default(), &descriptor)?;
             let schema = TypeRows::schema_of(&shape);
             let tail = self.tail(&converted, Tail::of_type(name, shape, self.catalog.clone()));
-            let table = HistoryTable::new(converted, schema, tail, self.position, &self.counters);
-            return Ok(Some(Arc::new(table)));
+            let counts = self.counts.of_type(name);
+            return Ok(Some(self.table_of(converted, schema, tail, counts)));
         }
-        let mut archived = self.counts.archived.keys();
-        let known = archived.any(|(event_type, _)| event_type == name)
-            || self
-                .open
-                .as_ref()
-                .is_some_and(|open| open.types.contains(name));
-        match known {
+        match self.counts.0.keys().any(|(seen, _)| seen == name) {
             true => Ok(Some(self.events_of(name).await?)),
             false => Ok(None),
         }
@@ -155,6 +188,19 @@ impl Pinned for AtPosition {
     fn scanned(&self) -> Scanned {
         self.counters.now()
     }
+
+    fn distrust(&self) -> bool {
+        let opened = std::mem::take(&mut *self.opened.lock());
+        let tables: Vec<LakeTable> = opened.keys().cloned().collect();
+        if tables.is_empty() {
+            return false;
+        }
+        self.distrusted.lock().extend(opened);
+        if let Some(mending) = &self.mending {
+            mending.mend(tables);
+        }
+        true
+    }
 }
 
 impl AtPosition {
@@ -162,13 +208,25 @@ impl AtPosition {
         let converted = self.converted(&LakeTable::Events).await?;
         let tail = self.tail(&converted, Tail::of_events());
         let schema = EventRows::schema();
-        Ok(Arc::new(HistoryTable::new(
+        Ok(self.table_of(converted, schema, tail, self.counts.clone()))
+    }
+
+    fn table_of(
+        &self,
+        converted: Option<Converted>,
+        schema: SchemaRef,
+        tail: Tail,
+        counts: RowCounts,
+    ) -> Arc<dyn TableProvider> {
+        let counts = Some(counts).filter(|_| self.exact);
+        Arc::new(HistoryTable::new(
             converted,
             schema,
             tail,
             self.position,
+            counts,
             &self.counters,
-        )))
+        ))
     }
 
     /// A type without a schema has no table: its events, as those of all types.
@@ -186,13 +244,27 @@ impl AtPosition {
     /// A table of the lake; `None` where it is damaged: all of it is read from the archive then,
     /// until the converter has made it anew.
     async fn converted(&self, name: &LakeTable) -> Result<Option<Converted>> {
-        match self.lake.table(name).await {
+        let converted = match self.lake.table(name).await {
             Err(error) if error.kind() == ErrorKind::Corrupt => {
                 tracing::error!(table = %name, %error, "reading from the archive instead");
-                Ok(None)
+                return Ok(None);
             }
-            opened => opened.map(Some),
+            opened => opened?,
+        };
+        if let Some(version) = converted.table.version() {
+            let mut distrusted = self.distrusted.lock();
+            match distrusted.get(name) {
+                Some(damaged) if *damaged == version => {
+                    let why = "its files could not be read before";
+                    tracing::warn!(table = %name, why, "reading from the archive instead");
+                    return Ok(None);
+                }
+                Some(_) => _ = distrusted.remove(name),
+                None => {}
+            }
+            self.opened.lock().insert(name.clone(), version);
         }
+        Ok(Some(converted))
     }
 
     fn tail(&self, converted: &Option<Converted>, tail: Tail) -> Tail {

@@ -7,10 +7,13 @@
 //!  files of the lake ──► pruned by statistics ──┘
 //! ```
 
+mod counted;
 mod counting;
 mod history;
+mod lookup;
 mod provider;
 mod prune;
 mod tail;
 
-pub use history::{LakeHistory, OpenBatch, TypeCatalog};
+pub(crate) use counted::KnownCounts;
+pub use history::{LakeHistory, Mending, OpenBatch, TypeCatalog};

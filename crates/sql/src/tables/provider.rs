@@ -3,7 +3,9 @@
 //! The table format says which files there are; reading them is the engine's own Parquet source,
 //! which prunes row groups and pages, and reads of a nested payload only the leaves asked for.
 
+use super::counted::RowCounts;
 use super::counting::CountingStore;
+use super::lookup::Places;
 use super::prune::prune;
 use super::tail::Tail;
 use crate::history::ScanCounters;
@@ -14,7 +16,7 @@ use annals_lake::table::DataFile;
 use annals_lake::{BucketStore, Converted};
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::catalog::memory::{DataSourceExec, MemorySourceConfig};
+use datafusion::catalog::memory::DataSourceExec;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::TreeNode;
@@ -32,6 +34,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::projection::ProjectionExec;
+use datafusion::physical_plan::streaming::StreamingTableExec;
 use datafusion::physical_plan::union::UnionExec;
 use std::sync::Arc;
 
@@ -49,15 +52,18 @@ pub(super) struct HistoryTable {
     file_schema: SchemaRef,
     tail: Tail,
     position: Position,
+    counts: Option<RowCounts>,
     counters: Arc<ScanCounters>,
 }
 
 impl HistoryTable {
+    /// `counts`: how many rows it has, where that is known.
     pub(super) fn new(
         converted: Option<Converted>,
         file_schema: SchemaRef,
         tail: Tail,
         position: Position,
+        counts: Option<RowCounts>,
         counters: &Arc<ScanCounters>,
     ) -> Self {
         let mut fields: Vec<_> = file_schema.fields().iter().cloned().collect();
@@ -68,8 +74,14 @@ impl HistoryTable {
             file_schema,
             tail,
             position,
+            counts,
             counters: counters.clone(),
         }
+    }
+
+    /// How many rows it has, by type and day.
+    pub(super) fn counts(&self) -> Option<&RowCounts> {
+        self.counts.as_ref()
     }
 
     /// The files that can matter, in no order.
@@ -186,14 +198,20 @@ impl TableProvider for HistoryTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
+        let places = self.tail.places(filters).await.map_err(external)?;
+        let narrowed = places.as_ref().and_then(Places::predicate);
         let pruning = filters
             .iter()
             .filter(|filter| !has_subquery(filter))
-            .cloned();
+            .cloned()
+            .chain(narrowed);
         let predicate = conjunction(pruning)
             .map(|filter| self.physical(state, &filter))
             .transpose()?;
-        let files = self.files(predicate.as_ref())?;
+        let mut files = self.files(predicate.as_ref())?;
+        if let Some(places) = &places {
+            files.retain(|file| places.may_be_in(file));
+        }
         let ahead = self
             .converted
             .as_ref()
@@ -202,14 +220,14 @@ impl TableProvider for HistoryTable {
             true => self.until_position(state, files, projection, predicate)?,
             false => self.scan_files(state, files, projection, predicate, limit)?,
         };
-        let tail = self.tail.read(&self.schema).await.map_err(external)?;
-        let rows = tail.iter().map(|batch| batch.num_rows() as u64).sum();
-        self.counters.add_tail_rows(rows);
+        let listed = places.as_ref().map(|places| &places.events);
+        let tail = self.tail.stream(&self.schema, listed, &self.counters);
         let mut parts: Vec<Arc<dyn ExecutionPlan>> = lake.into_iter().collect();
-        if rows > 0 {
+        if let Some(tail) = tail {
             let schema = self.schema.clone();
-            let tail = MemorySourceConfig::try_new_exec(&[tail], schema, projection.cloned())?;
-            parts.push(tail);
+            let tail =
+                StreamingTableExec::try_new(schema, vec![tail], projection, [], false, limit)?;
+            parts.push(Arc::new(tail));
         }
         match parts.len() {
             0 => project(Arc::new(EmptyExec::new(self.schema.clone())), projection),

@@ -149,6 +149,38 @@ async fn fields_of_a_payload_are_reached_by_dots_and_by_brackets() {
 }
 
 #[tokio::test]
+async fn fields_of_a_payload_are_called_by_their_own_names() {
+    #[track_caller]
+    fn check(found: Vec<String>, expected: &[&str]) {
+        assert_eq!(found, expected);
+    }
+    let engine = engine();
+    let names = async |sql: &str| -> Vec<String> {
+        let (batches, _) = ask(&engine, sql).await.unwrap();
+        let fields = batches[0].schema().fields().clone();
+        fields.iter().map(|f| f.name().clone()).collect()
+    };
+    let nested = "SELECT e.payload.repo, payload.author.\"eMail\", payload['commits'] \
+                  FROM CommitPushed e ORDER BY payload.repo";
+    check(names(nested).await, &["repo", "eMail", "commits"]);
+    let of_table = "SELECT vcs.v1.CommitPushed.payload.author.name FROM vcs.v1.CommitPushed";
+    check(names(of_table).await, &["name"]);
+    let grouped = "SELECT payload.repo, count(*) AS n FROM CommitPushed GROUP BY payload.repo \
+                   HAVING payload.repo <> 'x' ORDER BY payload.repo";
+    check(names(grouped).await, &["repo", "n"]);
+    let distinct = "SELECT DISTINCT payload.repo FROM CommitPushed ORDER BY payload.repo";
+    check(names(distinct).await, &["repo"]);
+    // What is called so already keeps its name.
+    let beside = "SELECT a.id, b.id, a.subject AS repo, a.payload.repo FROM CommitPushed a \
+                  JOIN CommitPushed b ON a.id = b.id";
+    let beside = names(beside).await;
+    assert_eq!(beside[..3], ["id", "id", "repo"]);
+    assert_ne!(beside[3], "repo");
+    let inner = "SELECT repo FROM (SELECT payload.repo FROM CommitPushed WHERE id = 'e-6')";
+    assert_eq!(lines(&engine, inner).await, ["site"]);
+}
+
+#[tokio::test]
 async fn latest_gives_the_newest_row_of_each_entity() {
     let engine = engine();
     for of in [

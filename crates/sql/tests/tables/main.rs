@@ -12,7 +12,7 @@ use annals_core::{Result, Selection};
 use annals_lake::TableName;
 use annals_lake::converter::Schemas;
 use annals_sql::render::{Format, Renderer};
-use annals_sql::tables::{LakeHistory, OpenBatch, TypeCatalog};
+use annals_sql::tables::{LakeHistory, Mending, OpenBatch, TypeCatalog};
 use annals_sql::{Engine, EngineConfig, Question, Summary};
 use async_trait::async_trait;
 use std::sync::Arc;
@@ -143,17 +143,191 @@ async fn only_files_that_can_matter_are_opened() {
     assert_eq!(check(&engine, by_time, "a2").await.scanned.files, 1);
     let by_position = "SELECT id FROM shop.v1.Order WHERE position = 5";
     assert_eq!(check(&engine, by_position, "a4").await.scanned.files, 1);
-    let by_date = "SELECT count(*) FROM events WHERE date = '2026-11-22'";
+    let by_date = "SELECT count(id) FROM events WHERE date = '2026-11-22'";
     assert_eq!(check(&engine, by_date, "4").await.scanned.files, 4);
-    let by_type = "SELECT count(*) FROM events WHERE type = 'zoo.v1.Fed'";
+    let by_type = "SELECT count(id) FROM events WHERE type = 'zoo.v1.Fed'";
     assert_eq!(check(&engine, by_type, "0").await.scanned.files, 0);
     assert_eq!(
-        check(&engine, "SELECT count(*) FROM events", "6")
+        check(&engine, "SELECT count(id) FROM events", "6")
             .await
             .scanned
             .files,
         6
     );
+}
+
+/// Events on two days: converted, archived only, twice, and in no ledger entry yet.
+async fn everywhere() -> (World, Engine) {
+    let mut world = World::new().await;
+    let json = |id: &str| {
+        let mail = builder("mail.v1.Sent", id);
+        mail.json(b"{}").build().unwrap()
+    };
+    world
+        .archive(&[order("a", 1, 1), json("j"), order("b", 2, 2)])
+        .await;
+    world.wait_us(24 * HOUR_US);
+    world.archive(&[order("c", 3, 3), order("a", 1, 1)]).await;
+    world.convert(ORDERS_V1).await;
+    world.archive(&[order("d", 4, 4), json("m")]).await;
+    let mut other = World::new().await;
+    for _ in 0..3 {
+        other.archive(&[order("x", 1, 1)]).await;
+    }
+    other.wait_us(24 * HOUR_US);
+    other
+        .archive(&[order("e", 5, 5), order("a", 1, 1), json("n"), json("n")])
+        .await;
+    let options = ReadOptions {
+        from_position: Position(4),
+        duplicates: true,
+        ..ReadOptions::default()
+    };
+    let archive = Archive::at(other.ledger.clone());
+    let mut events = archive.select(&Selection::all(), &options).await.unwrap();
+    let open = events.next().await.unwrap();
+    let engine = engine(&world, schemas(1, ORDERS_V1), open);
+    (world, engine)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn counts_by_type_and_day_are_those_of_the_rows_and_read_none() {
+    let (_world, engine) = everywhere().await;
+    for (sql, same) in [
+        ("SELECT count(*) AS n FROM events", ""),
+        (
+            "SELECT 1 + count(1) AS n FROM events HAVING count(*) > 3",
+            "",
+        ),
+        (
+            "SELECT type, date, count(*) AS n FROM events GROUP BY type, date",
+            " ORDER BY 1, 2",
+        ),
+        (
+            "SELECT date, count(*) AS n, type FROM events GROUP BY 1, 3 HAVING count(*) > 1",
+            " ORDER BY 1, 3",
+        ),
+        (
+            "SELECT e.type AS t, count(*) AS n FROM events e WHERE date > '2026-11-21' GROUP BY e.type",
+            " ORDER BY 1",
+        ),
+        (
+            "SELECT count(*) AS n FROM events WHERE type LIKE 'mail.%' AND date IS NOT NULL",
+            "",
+        ),
+        (
+            "SELECT count(*) AS n FROM events WHERE type = 'no.such.Type'",
+            "",
+        ),
+        (
+            "SELECT date_trunc('month', date) AS m, count(*) AS n FROM events GROUP BY 1",
+            " ORDER BY 1",
+        ),
+        (
+            "SELECT split_part(t, '.', 1) AS p, count(*) AS n FROM (SELECT type AS t, id, date FROM events) GROUP BY 1",
+            " ORDER BY 1",
+        ),
+        (
+            "SELECT date, count(*) AS n FROM shop.v1.Order GROUP BY date",
+            " ORDER BY 1",
+        ),
+        (
+            "SELECT count(*) AS n FROM shop.v1.Order WHERE date = '2026-11-21'",
+            "",
+        ),
+        ("SELECT count(*) AS n FROM mail.v1.Sent", ""),
+        (
+            "SELECT type, count(*) AS n FROM events GROUP BY ROLLUP(type)",
+            " ORDER BY 1 NULLS LAST",
+        ),
+        (
+            "SELECT count(*) AS n FROM events WHERE date = (SELECT max(date) FROM events)",
+            "",
+        ),
+    ] {
+        let (known, summary) = ask(&engine, &format!("{sql}{same}")).await;
+        // The same of the rows themselves.
+        let rows = sql
+            .replace("count(*)", "count(id)")
+            .replace("count(1)", "count(id)");
+        let (counted, _) = ask(&engine, &format!("{rows}{same}")).await;
+        assert_eq!(known, counted, "{sql}");
+        let scans = sql.contains("max(date)");
+        let read = summary.scanned.files + summary.scanned.tail_rows;
+        assert_eq!(read > 0, scans, "{sql}");
+    }
+    // What depends on more than type and day is counted.
+    for (sql, expected) in [
+        ("SELECT count(*) FROM events WHERE id = 'a'", "1"),
+        ("SELECT count(DISTINCT type) FROM events", "2"),
+        (
+            "SELECT count(*) FILTER (WHERE type = 'mail.v1.Sent') FROM events",
+            "3",
+        ),
+        ("SELECT count(*) FROM events WHERE random() < 2", "8"),
+        ("SELECT count(*), max(id) FROM events", "8,n"),
+        (
+            "SELECT count(*) FROM (SELECT type FROM events LIMIT 3)",
+            "3",
+        ),
+        (
+            "SELECT count(*) FROM events a JOIN events b ON a.type = b.type",
+            "34",
+        ),
+    ] {
+        check(&engine, sql, expected).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ids_are_looked_up_wherever_their_events_lie() {
+    let (_world, engine) = everywhere().await;
+    let source = ask(&engine, "SELECT min(source) FROM events").await.0;
+    for (filter, expected, files) in [
+        ("id = 'a'", "1|shop.v1.Order|a", 1),
+        ("'c' = id", "2|shop.v1.Order|c", 1),
+        (
+            "id IN ('c', 'd', 'zz')",
+            "2|shop.v1.Order|c 3|shop.v1.Order|d",
+            1,
+        ),
+        (
+            "id IN ('b', 'c', 'd', 'e', 'n', 'zz')",
+            "1|shop.v1.Order|b 2|shop.v1.Order|c 3|shop.v1.Order|d 4|mail.v1.Sent|n 4|shop.v1.Order|e",
+            2,
+        ),
+        ("id = 'd'", "3|shop.v1.Order|d", 0),
+        ("id = 'e'", "4|shop.v1.Order|e", 0),
+        ("id = 'zz'", "", 0),
+        ("id = ''", "", 2),
+        (
+            "(id = 'c' OR id = 'd') AND type = 'shop.v1.Order'",
+            "2|shop.v1.Order|c 3|shop.v1.Order|d",
+            1,
+        ),
+        ("id = 'a' AND id = 'b'", "", 0),
+        (
+            "id = 'c' OR type = 'mail.v1.Sent'",
+            "1|mail.v1.Sent|j 2|shop.v1.Order|c 3|mail.v1.Sent|m 4|mail.v1.Sent|n",
+            2,
+        ),
+        ("source = '/no/such' AND id = 'a'", "", 0),
+        (
+            "id = 'b' AND source IN ('/no/such', '$source')",
+            "1|shop.v1.Order|b",
+            1,
+        ),
+    ] {
+        let filter = filter.replace("$source", &source);
+        let sql = format!(
+            "SELECT string_agg(row, ' ' ORDER BY row) FROM (SELECT concat_ws('|', position, type, id) AS row              FROM events WHERE {filter})"
+        );
+        let summary = check(&engine, &sql, expected).await;
+        assert_eq!(summary.scanned.files, files, "{filter}");
+    }
+    let typed =
+        "SELECT id, payload.cents FROM shop.v1.Order WHERE id IN ('a', 'd', 'e') ORDER BY id";
+    check(&engine, typed, "a,1\nd,4\ne,5").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -184,10 +358,96 @@ async fn a_damaged_table_is_read_from_the_archive_and_others_go_on() {
     let log = format!("{}/_delta_log/00000000000000000001.json", name.folder(BUS));
     world.bucket.put(&log, "{".into()).await.unwrap();
     let engine = engine(&world, schemas(1, ORDERS_V1), None);
-    let summary = check(&engine, "SELECT count(*) FROM shop.v1.Order", "3").await;
+    let summary = check(&engine, "SELECT count(id) FROM shop.v1.Order", "3").await;
     assert_eq!(summary.scanned.tail_rows, 3);
-    let summary = check(&engine, "SELECT count(*) FROM events", "3").await;
+    let summary = check(&engine, "SELECT count(id) FROM events", "3").await;
     assert_eq!(summary.scanned.tail_rows, 0);
+}
+
+/// Remembers what it is told of.
+#[derive(Debug, Default)]
+struct Told(parking_lot::Mutex<Vec<TableName>>);
+
+impl Mending for Told {
+    fn mend(&self, tables: Vec<TableName>) {
+        self.0.lock().extend(tables);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_data_file_is_told_of_and_the_archive_is_read_until_it_is_made_anew() {
+    for damage in ["", "PAR1", "missing", "cut", "middle"] {
+        let mut world = World::new().await;
+        for n in 0..3_i64 {
+            let orders: Vec<_> = (0..50).map(|i| order(&format!("{n}-{i}"), i, 1)).collect();
+            world.archive(&orders).await;
+            world.convert(ORDERS_V1).await;
+            world.wait_us(24 * HOUR_US);
+        }
+        let name = TableName::of_type(ORDER).unwrap();
+        let table = world.table(&name).await.unwrap();
+        let path = format!("{}/{}", table.folder(), table.files().unwrap()[1].path);
+        let whole = world.bucket.get(&path).await.unwrap();
+        match damage {
+            "missing" => world.bucket.delete(&path).await.unwrap(),
+            "cut" => {
+                let cut = whole.slice(..whole.len() / 2);
+                world.bucket.put(&path, cut).await.unwrap();
+            }
+            // The data pages, not what describes them.
+            "middle" => {
+                let mut bytes = whole.to_vec();
+                let end = bytes.len() / 2;
+                bytes[4..end].fill(0xa5);
+                world.bucket.put(&path, bytes.into()).await.unwrap();
+            }
+            text => world.bucket.put(&path, text.into()).await.unwrap(),
+        }
+        let told = Arc::new(Told::default());
+        let history = LakeHistory::new(
+            world.ledger.clone(),
+            Arc::new(Fixed(schemas(1, ORDERS_V1))),
+            None,
+        );
+        let history = history.mended_by(told.clone());
+        let engine = Engine::new(Arc::new(history), EngineConfig::default()).unwrap();
+        let sql = "SELECT count(id), sum(payload.cents) FROM shop.v1.Order";
+        let summary = check(&engine, sql, "150,150").await;
+        assert_eq!(summary.scanned.tail_rows, 150, "{damage}");
+        assert_eq!(
+            told.0.lock().as_slice(),
+            std::slice::from_ref(&name),
+            "{damage}"
+        );
+        check(&engine, sql, "150,150").await;
+        check(&engine, "SELECT count(id) FROM events", "150").await;
+        assert_eq!(told.0.lock().len(), 1, "{damage}");
+
+        let mended = world
+            .converter(schemas(1, ORDERS_V1))
+            .mend(&name)
+            .await
+            .unwrap();
+        assert_eq!(
+            (
+                mended.files,
+                mended.damage.len(),
+                mended.days.len(),
+                mended.rows
+            ),
+            (3, 1, 1, 50),
+            "{damage}"
+        );
+        let summary = check(&engine, sql, "150,150").await;
+        assert_eq!(summary.scanned.tail_rows, 0, "{damage}");
+        let again = world
+            .converter(schemas(1, ORDERS_V1))
+            .mend(&name)
+            .await
+            .unwrap();
+        assert_eq!((again.files, again.damage.len()), (3, 0), "{damage}");
+        check(&engine, sql, "150,150").await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -201,14 +461,14 @@ async fn while_events_are_converted_every_question_sees_each_once() {
             .await;
         let asked = engine.clone();
         let asking = tokio::spawn(async move {
-            let sql = "SELECT (SELECT count(*) FROM events) AS a, (SELECT count(DISTINCT id) FROM events) AS b, \
-                       (SELECT count(*) FROM shop.v1.Order) AS c";
+            let sql = "SELECT (SELECT count(id) FROM events) AS a, (SELECT count(DISTINCT id) FROM events) AS b, \
+                       (SELECT count(id) FROM shop.v1.Order) AS c, (SELECT count(*) FROM events) AS d";
             ask(&asked, sql).await
         });
         converter.catch_up().await.unwrap();
         let (rows, summary) = asking.await.unwrap();
         let count = summary.position * 2;
-        assert_eq!(rows, format!("{count},{count},{count}"));
+        assert_eq!(rows, format!("{count},{count},{count},{count}"));
         assert!(summary.position > u64::from(n));
     }
 }

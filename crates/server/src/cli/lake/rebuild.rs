@@ -13,7 +13,8 @@ Examples:
   annals lake rebuild --table shop.v1.Order --from 2026-11-01 --until 2026-12-01
 
 Days are days of archiving, UTC; the last one is not included. Queries see all of the old rows or
-all of the new ones. New columns of a schema are filled for old events too.";
+all of the new ones. New columns of a schema are filled for old events too. Rows that hash to the
+same are the same, whatever their order and files; a column that is null counts as absent.";
 
 /// Make a table, or days of it, anew from the archive
 #[derive(Debug, clap::Args)]
@@ -44,7 +45,15 @@ pub async fn run(args: Args, context: &mut Context) -> Result<()> {
         Some(_) => None,
         None => Some(super::converter(context).await?),
     };
-    let mut table = Table::new(["table", "rows_before", "rows", "files_before", "files"]);
+    let mut table = Table::new([
+        "table",
+        "rows_before",
+        "rows",
+        "files_before",
+        "files",
+        "hash_before",
+        "hash",
+    ]);
     let mut damage = Vec::new();
     for name in names {
         let request = RebuildRequest {
@@ -67,6 +76,8 @@ pub async fn run(args: Args, context: &mut Context) -> Result<()> {
             json!(row.rows),
             json!(row.files_before),
             json!(row.files),
+            json!(row.hash_before),
+            json!(row.hash),
         ]);
     }
     context.out.table(&table)?;

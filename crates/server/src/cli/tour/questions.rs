@@ -10,7 +10,8 @@ use annals_sql::datafusion::arrow::datatypes::Int64Type;
 use annals_sql::{Question, Summary};
 use std::collections::BTreeMap;
 
-const BY_TYPE: &str = "SELECT type, count(*) FROM events GROUP BY type";
+/// Of the rows themselves: `count(*)` by type and day is known without reading any.
+const BY_TYPE: &str = "SELECT type, count(id) FROM events GROUP BY type";
 const BY_SUBJECT: &str =
     "SELECT subject, count(*) FROM events WHERE subject IS NOT NULL GROUP BY subject";
 
