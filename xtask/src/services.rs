@@ -24,11 +24,13 @@ use std::time::Duration;
 
 const PYTHON_PACKAGES: [&str; 4] = ["pika", "zstandard", "protobuf", "grpcio-tools"];
 const NODE_PACKAGES: [&str; 1] = ["amqplib"];
-/// DuckDB and its extension are of one version, and the extension is loaded by its path: nothing
-/// is fetched when a test runs.
-const READER_PACKAGES: [&str; 5] = [
+/// DuckDB and its extensions are of one version, and the extensions are loaded by their paths:
+/// nothing is fetched when a test runs. Times with a zone need pytz.
+const READER_PACKAGES: [&str; 7] = [
     "duckdb==1.5.5",
     "duckdb-extension-delta==1.5.5",
+    "duckdb-extension-httpfs==1.5.5",
+    "pytz",
     "deltalake",
     "polars",
     "pyspark",
@@ -100,7 +102,7 @@ fn clients() -> Result<String> {
 fn readers() -> Result<String> {
     packages(
         &READER_PACKAGES,
-        "import duckdb, duckdb_extension_delta, deltalake, polars, pyspark",
+        "import duckdb, duckdb_extension_delta, duckdb_extension_httpfs, pytz, deltalake, polars, pyspark",
     )?;
     let found = Command::new(python("bin/python"))
         .args([

@@ -5,50 +5,13 @@
 
 mod support;
 
-use annals_bus::{AmqpBus, Bus, Publisher, PublisherOptions};
-use annals_core::system::{SystemClock, SystemRandom};
 use annals_core::{Event, EventBuilder};
 use serde_json::Value;
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
-use std::io::Write as _;
-use std::path::Path;
-use std::sync::Arc;
-use support::{Server, expect, frames, json};
-use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use support::outside::{Log, publish_until_killed, replay_all};
+use support::services::print_past_capture;
+use support::{Server, expect, json};
 
 const CYCLES: u64 = 50;
-/// Events of one call, and calls under way at once: what a kill leaves in doubt.
-const BATCH: u64 = 50;
-const LANES: u64 = 4;
-
-/// What the publisher wrote down.
-#[derive(Default)]
-struct Log {
-    text: String,
-    /// Bytes of what was confirmed, by id.
-    confirmed: BTreeMap<String, Vec<u8>>,
-    tried: u64,
-}
-
-impl Log {
-    fn write(&mut self, event: &Event, outcome: &str) {
-        let header = event.header();
-        let hash = blake3::hash(event.bytes()).to_hex();
-        let (source, id) = header.key();
-        writeln!(self.text, "{source}\t{id}\t{hash}\t{outcome}").unwrap();
-        if outcome == "ok" {
-            self.confirmed.insert(id.to_owned(), event.bytes().to_vec());
-        }
-    }
-}
-
-/// What the publisher says while it works.
-enum Said {
-    Trying(Vec<Event>),
-    Confirmed(Vec<Event>),
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_confirmed_is_lost_by_kills_under_load() {
@@ -61,7 +24,7 @@ async fn nothing_confirmed_is_lost_by_kills_under_load() {
         let server = Server::start(&data, &["--seal-after", "5ms", "--seal-at", "64KiB"]);
         // A different moment in every cycle, the same in every run.
         let until = 200 + (cycle * 7_919) % 2_000;
-        publish_until_killed(server, cycle, until, &mut log).await;
+        publish_until_killed(server, cycle, until, event, &mut log).await;
     }
     let server = Server::start(&data, &[]);
     expect(0, &data, &["archive", "seal"]);
@@ -71,16 +34,8 @@ async fn nothing_confirmed_is_lost_by_kills_under_load() {
     let found = json(&data, &against);
     assert_eq!(found["finding_count"], 0, "{found:#}");
 
-    let replayed = replay(&data, &dir.path().join("all.binpb"));
-    let lost = |(id, bytes): &(&String, &Vec<u8>)| {
-        replayed.get(*id).is_none_or(|event| event.bytes() != bytes)
-    };
-    let lost: Vec<_> = log
-        .confirmed
-        .iter()
-        .filter(lost)
-        .map(|(id, _)| id)
-        .collect();
+    let replayed = replay_all(&data, &dir.path().join("all.binpb"));
+    let lost = log.lost(&replayed);
     let stats = json(&data, &["archive", "stats"]);
     report(cycles, &log, lost.len(), replayed.len(), &stats, &found);
     assert!(
@@ -101,23 +56,9 @@ async fn nothing_confirmed_is_lost_by_kills_under_load() {
     assert!(server.terminate().success());
 }
 
-/// Replays everything to a file: the events by id, each there once.
-fn replay(data: &Path, file: &Path) -> BTreeMap<String, Event> {
-    let target = format!("file:{}", file.display());
-    expect(0, data, &["replay", "--to", &target]);
-    let mut replayed = BTreeMap::new();
-    for event in frames(file) {
-        let id = event.header().id.to_owned();
-        let earlier = replayed.insert(id.clone(), event);
-        assert!(earlier.is_none(), "{id} was replayed twice");
-    }
-    replayed
-}
-
-/// Past the test harness, which hides what a test that passes prints.
 fn report(cycles: u64, log: &Log, lost: usize, replayed: usize, stats: &Value, found: &Value) {
     let left = found["unregistered"].as_array().map_or(0, Vec::len);
-    let mut figures = format!(
+    print_past_capture(&format!(
         "kills {cycles}, published {}, confirmed {}, of these lost or changed {lost}, replayed \
          {replayed} each once; records {} in {} segments, {} ledger entries, duplicates kept {}, \
          uploads cut off by a kill {left}",
@@ -127,76 +68,7 @@ fn report(cycles: u64, log: &Log, lost: usize, replayed: usize, stats: &Value, f
         stats["segments"],
         stats["ledger_position"],
         stats["duplicates"],
-    );
-    figures.push('\n');
-    std::io::stderr().write_all(figures.as_bytes()).unwrap();
-}
-
-/// Publishes until `until` events are confirmed, kills the server under it, and writes down what
-/// is known.
-async fn publish_until_killed(server: Server, cycle: u64, until: u64, log: &mut Log) {
-    let bus: Arc<dyn Bus> = Arc::new(
-        AmqpBus::connect(&server.amqp_uri(), Default::default())
-            .await
-            .unwrap(),
-    );
-    let options = PublisherOptions::of_bus("main", "outside");
-    let publisher = Publisher::new(bus, options, Arc::new(SystemClock), Arc::new(SystemRandom));
-    let publisher = Arc::new(publisher);
-    let (sender, mut said) = mpsc::unbounded_channel();
-    let mut lanes = JoinSet::new();
-    for lane in 0..LANES {
-        lanes.spawn(publish(publisher.clone(), cycle, lane, sender.clone()));
-    }
-    drop(sender);
-    let mut confirmed = 0;
-    while confirmed < until {
-        confirmed += hear(said.recv().await.expect("the publisher works"), log);
-    }
-    server.kill();
-    lanes.abort_all();
-    while let Some(more) = said.recv().await {
-        hear(more, log);
-    }
-}
-
-fn hear(said: Said, log: &mut Log) -> u64 {
-    match said {
-        Said::Trying(events) => {
-            log.tried += events.len() as u64;
-            events.iter().for_each(|event| log.write(event, "unknown"));
-            0
-        }
-        Said::Confirmed(events) => {
-            events.iter().for_each(|event| log.write(event, "ok"));
-            events.len() as u64
-        }
-    }
-}
-
-async fn publish(
-    publisher: Arc<Publisher>,
-    cycle: u64,
-    lane: u64,
-    say: mpsc::UnboundedSender<Said>,
-) {
-    for batch in (lane..).step_by(LANES as usize) {
-        let events: Vec<Event> = (0..BATCH)
-            .map(|i| event(cycle, batch * BATCH + i))
-            .collect();
-        if say.send(Said::Trying(events.clone())).is_err() {
-            return;
-        }
-        let results = publisher.publish_events(events).await;
-        let confirmed = results
-            .into_iter()
-            .filter_map(|r| r.ok())
-            .map(|r| r.event)
-            .collect();
-        if say.send(Said::Confirmed(confirmed)).is_err() {
-            return;
-        }
-    }
+    ));
 }
 
 fn event(cycle: u64, number: u64) -> Event {

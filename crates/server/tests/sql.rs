@@ -161,6 +161,24 @@ fn what_is_no_question_is_refused_and_the_next_one_is_answered() {
 }
 
 #[test]
+fn an_answer_that_fails_at_its_first_row_says_why_every_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    let data = &server.data;
+    support::publish(data, "shop.v1.Placed", "a");
+    let by_nothing = "SELECT 1 / (n - n) AS x FROM (SELECT count(*) AS n FROM events) AS t";
+    for format in ["table", "json", "jsonl", "csv"].iter().cycle().take(40) {
+        let failed = annals(data, &["sql", "-o", format, by_nothing]);
+        let told = stderr(&failed);
+        assert!(!failed.status.success(), "{format}");
+        assert!(
+            told.to_lowercase().contains("divide by zero"),
+            "{format}: {told}"
+        );
+    }
+}
+
+#[test]
 fn the_ten_questions_of_the_guide_have_answers() {
     let page = std::fs::read_to_string(root().join("docs/guide/asking-history.md")).unwrap();
     let questions: Vec<&str> = page

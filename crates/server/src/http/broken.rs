@@ -83,14 +83,22 @@ pub(super) fn streamed_as(
         (ANSWER, id.clone()),
     ];
     let parts = Arc::clone(parts);
-    let body = stream.map(move |part| {
-        part.map_err(|failure| {
+    let body = stream.then(move |part| {
+        let part = part.map_err(|failure| {
             tracing::error!(%failure, "an answer broke off");
             let problem = Problem::from(failure);
             let error = std::io::Error::other(problem.detail.clone());
             parts.broken_answers().add(id.clone(), problem);
             error
-        })
+        });
+        async move {
+            if part.is_err() {
+                // The connection ends with the error: what waits to be written, the headers with
+                // the answer's name among it, goes out only while there is nothing to send.
+                tokio::task::yield_now().await;
+            }
+            part
+        }
     });
     (headers, Body::from_stream(body)).into_response()
 }

@@ -24,6 +24,9 @@ struct Row {
 /// then, so that it can be replayed.
 pub(super) async fn events_of(question: &str, context: &Context) -> Result<Arc<EventSet>> {
     let question = question.trim().trim_end_matches(';');
+    // By itself first: what is refused is named as it was written, and brackets that close only
+    // together with those around it are no question.
+    annals_sql::guard::check(question).map_err(|e| needs_ids(e.into()))?;
     // On lines of its own: it may end with a comment.
     let request = SqlRequest {
         sql: format!("SELECT source, id FROM (\n{question}\n) AS selected"),
@@ -56,9 +59,12 @@ pub(super) async fn events_of(question: &str, context: &Context) -> Result<Arc<E
 
 fn add(line: &[u8], list: &mut EventList) -> Result<()> {
     let wrong = |text: &str| Failure::new(Exit::Failed, format!("a row of the answer {text}"));
-    let row: Row = serde_json::from_slice(line).map_err(|e| wrong(&format!("is none: {e}")))?;
+    let row: Row =
+        serde_json::from_slice(line).map_err(|e| needs_ids(wrong(&format!("is none: {e}"))))?;
     match (row.source, row.id) {
-        (Some(source), Some(id)) => Ok(list.add(Some(&source), &id)?),
+        (Some(source), Some(id)) => list
+            .add(Some(&source), &id)
+            .map_err(|e| needs_ids(wrong(&format!("names no event: {e}")))),
         _ => Err(needs_ids(wrong("has no source or no id"))),
     }
 }
