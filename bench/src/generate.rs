@@ -21,6 +21,29 @@ const WORDS: [&str; 32] = [
     "canyon", "drift", "estuary", "forest",
 ];
 
+/// The schema files of the eight types, by name: what [`Generator`] writes as payloads.
+pub(crate) fn schemas() -> Vec<(String, String)> {
+    let mut packages: Vec<&str> = TYPES.iter().map(|t| package_of(t).0).collect();
+    packages.dedup();
+    let file = |package: &str| {
+        let of_package = TYPES.iter().map(|t| package_of(t));
+        let messages: String = of_package
+            .filter(|(other, _)| *other == package)
+            .map(|(_, name)| format!("message {name} {{ {FIELDS} }}\n"))
+            .collect();
+        let text = format!("syntax = \"proto3\";\npackage {package};\n{messages}");
+        (format!("{}.proto", package.replace('.', "/")), text)
+    };
+    packages.into_iter().map(file).collect()
+}
+
+fn package_of(event_type: &str) -> (&str, &str) {
+    event_type.rsplit_once('.').expect("types have dots")
+}
+
+const FIELDS: &str = "string subject = 1; string customer = 2; fixed64 amount = 3; \
+                      string status = 4; string item = 5; string place = 6; string note = 7;";
+
 /// Makes the `n`-th event of the endless sequence; the same for the same number, always.
 #[derive(Debug)]
 pub(crate) struct Generator {
@@ -35,6 +58,19 @@ impl Generator {
             state: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
             n: 0,
         }
+    }
+
+    /// Starts the sequence of a seed after so many events: numbers and times go on from there.
+    pub(crate) fn after(seed: u64, n: u64) -> Self {
+        Self {
+            n,
+            ..Self::new(seed)
+        }
+    }
+
+    /// How many events were made before the next.
+    pub(crate) fn made(&self) -> u64 {
+        self.n
     }
 
     /// The next event: full envelope, stamped by a producer of its own.

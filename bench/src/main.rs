@@ -8,6 +8,8 @@
 //! | broker | durable publish through one lapin connection | RabbitMQ's quorum queue (`cargo xtask services up`) |
 //! | archiver | archive queue to ledger | a bare zstd-1 loop |
 //! | replay | 20 million events into a consumer in process | a bare zstd and header-scan loop |
+//! | lake | the same events from the archive to the lake's tables | a bare Parquet loop |
+//! | sql | questions to those tables, and with a raw tail | DuckDB (`cargo xtask services up readers`) |
 //! | startup | start with 10 million messages queued, archive them; memory | the stated bounds |
 
 // Its output is what people run it for.
@@ -15,11 +17,17 @@
 
 mod archiver;
 mod bare;
+mod bare_lake;
 mod broker;
+mod duckdb;
+mod fresh;
 mod generate;
+mod lake;
 mod local;
 mod measure;
+mod questions;
 mod replay;
+mod sql;
 mod startup;
 
 use anyhow::{Result, bail};
@@ -31,12 +39,15 @@ fn main() -> Result<()> {
     if let [verb, dir] = &args[..] {
         match verb.as_str() {
             "serve" => return runtime()?.block_on(broker::serve(Path::new(dir))),
+            "convert" => return lake::convert(Path::new(dir)),
             "backlog" => return runtime()?.block_on(archiver::backlog(Path::new(dir))),
             _ => {}
         }
     }
     let names: Vec<&str> = match args.is_empty() {
-        true => vec!["local", "broker", "archiver", "replay", "startup"],
+        true => vec![
+            "local", "broker", "archiver", "replay", "lake", "sql", "startup",
+        ],
         false => args.iter().map(String::as_str).collect(),
     };
     println!("# Figures\n\n{}\n", machine());
@@ -46,6 +57,8 @@ fn main() -> Result<()> {
             "broker" => broker::run()?,
             "archiver" => archiver::run()?,
             "replay" => replay::run()?,
+            "lake" => lake::run()?,
+            "sql" => sql::run()?,
             "startup" => startup::run()?,
             other => bail!("no bench is called {other}"),
         }

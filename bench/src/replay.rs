@@ -22,24 +22,35 @@ const ROUNDS: usize = 5;
 const BATCH_BYTES: usize = 64 << 20;
 
 /// How many events; 20 million unless told.
-fn events() -> u64 {
+pub(crate) fn events() -> u64 {
     std::env::var("ANNALS_BENCH_EVENTS")
         .ok()
         .and_then(|n| n.parse().ok())
         .unwrap_or(20_000_000)
 }
 
+/// The directory with the archive of so many events, made if it is not there.
+pub(crate) fn archive_of(events: u64) -> Result<PathBuf> {
+    let dir = data_dir()?.join(format!("archive-{events}"));
+    if !dir.join("complete").exists() {
+        eprintln!("making an archive of {events} events, once …");
+        runtime()?.block_on(append(&dir, Generator::new(3), events))?;
+        std::fs::write(dir.join("complete"), "")?;
+    }
+    Ok(dir)
+}
+
+/// A directory as a bucket.
+pub(crate) fn bucket_of(dir: &Path) -> Result<Arc<dyn Bucket>> {
+    Ok(Arc::new(DirectoryBucket::open(Arc::new(SystemDisk), dir)?))
+}
+
 /// Prints the section.
 pub(crate) fn run() -> Result<()> {
     let events = events();
-    let dir = data_dir()?.join(format!("archive-{events}"));
+    let dir = archive_of(events)?;
     let runtime = runtime()?;
-    if !dir.join("complete").exists() {
-        eprintln!("making an archive of {events} events, once …");
-        runtime.block_on(make(&dir, events))?;
-        std::fs::write(dir.join("complete"), "")?;
-    }
-    let bucket: Arc<dyn Bucket> = Arc::new(DirectoryBucket::open(Arc::new(SystemDisk), &dir)?);
+    let bucket = bucket_of(&dir)?;
     let index = measure::run(|| runtime.block_on(catch_up(&bucket)))?;
     let segments = segments(&dir.join("raw"))?;
     let all = Pair::interleave(
@@ -136,9 +147,9 @@ fn bare(segments: &[PathBuf], expected: u64) -> Result<u64> {
     Ok(count)
 }
 
-/// Writes the archive by the archiver's own batching and sealing, without a bus.
-async fn make(dir: &Path, events: u64) -> Result<()> {
-    let bucket: Arc<dyn Bucket> = Arc::new(DirectoryBucket::open(Arc::new(SystemDisk), dir)?);
+/// Adds events to an archive by the archiver's own batching and sealing, without a bus.
+pub(crate) async fn append(dir: &Path, mut generator: Generator, events: u64) -> Result<()> {
+    let bucket = bucket_of(dir)?;
     let ledger = Ledger::open(Arc::clone(&bucket), "main").await?;
     let limits = Limits {
         bytes: BATCH_BYTES,
@@ -146,7 +157,6 @@ async fn make(dir: &Path, events: u64) -> Result<()> {
     };
     let mut batcher = Batcher::new("main", limits);
     let mut writer = SegmentWriter::new()?;
-    let mut generator = Generator::new(3);
     let from = ConsumerId {
         consumer: 0,
         generation: 0,
@@ -154,7 +164,7 @@ async fn make(dir: &Path, events: u64) -> Result<()> {
     let exchange: Arc<str> = topology::bus_exchange("main").into();
     for tag in 1..=events {
         let event = generator.next();
-        let now_us = 1_760_000_000_000_000 + tag as i64 * 50;
+        let now_us = 1_760_000_000_000_000 + generator.made() as i64 * 50;
         let delivery = Delivery {
             tag,
             redelivered: false,
@@ -179,7 +189,8 @@ async fn make(dir: &Path, events: u64) -> Result<()> {
     Ok(())
 }
 
-fn segments(dir: &Path) -> Result<Vec<PathBuf>> {
+/// All files in a directory and in those in it, in order.
+pub(crate) fn segments(dir: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut folders = vec![dir.to_owned()];
     while let Some(folder) = folders.pop() {
