@@ -31,6 +31,47 @@ pub struct Converted {
     pub position: Position,
 }
 
+/// A lake as its table of all events, and what was known of the others then, tell.
+#[derive(Debug)]
+pub struct Standing {
+    lake: Lake,
+    events: Table,
+    /// The ledger entry up to which the table of all events has rows.
+    pub position: Position,
+    /// What is known of the tables of types; `None` where that is lost.
+    pub state: Option<State>,
+}
+
+impl Standing {
+    /// A table at its last version: it may have come further since, never less far.
+    pub async fn table(&self, name: &TableName) -> Result<Converted> {
+        let TableName::Type(event_type) = name else {
+            return Ok(Converted {
+                table: self.events.clone(),
+                position: self.position,
+            });
+        };
+        let table = self.lake.open(name).await?;
+        let own = self.lake.position_of(&table).await?;
+        let state = self.state.as_ref();
+        match state.and_then(|state| state.types.get(event_type)) {
+            Some(known) if own.0 < known.position => Err(Error::corrupt(format!(
+                "table {name} has lost commits: it stands at ledger entry {own}, not at {}",
+                known.position
+            ))),
+            Some(_) => Ok(Converted {
+                table,
+                position: own.max(self.position),
+            }),
+            // Not made yet, or not known how far: what it says itself.
+            None => Ok(Converted {
+                table,
+                position: own,
+            }),
+        }
+    }
+}
+
 impl Lake {
     /// The tables of a bus.
     pub fn new(bucket: Arc<dyn Bucket>, bus: &str) -> Self {
@@ -56,43 +97,19 @@ impl Lake {
     /// One that is damaged or has lost commits is [`ErrorKind::Corrupt`](crate::ErrorKind), and
     /// the converter makes it anew.
     pub async fn table(&self, name: &TableName) -> Result<Converted> {
-        let events = self.open(&TableName::Events).await?;
-        let position = self.position_of(&events).await?;
-        let TableName::Type(event_type) = name else {
-            return Ok(Converted {
-                table: events,
-                position,
-            });
-        };
-        // After the events' table: it may have come further since, never less far.
-        let table = self.open(name).await?;
-        let own = self.position_of(&table).await?;
-        let state = State::read(&self.bucket, &self.bus, position).await?;
-        let known = state.and_then(|mut state| state.types.remove(event_type));
-        match known {
-            Some(known) if own.0 < known.position => Err(Error::corrupt(format!(
-                "table {name} has lost commits: it stands at ledger entry {own}, not at {}",
-                known.position
-            ))),
-            Some(_) => Ok(Converted {
-                table,
-                position: own.max(position),
-            }),
-            // Not made yet, or not known how far: what it says itself.
-            None => Ok(Converted {
-                table,
-                position: own,
-            }),
-        }
+        self.standing().await?.table(name).await
     }
 
-    /// The ledger entry up to which the table of all events has rows, and what is known of the
-    /// tables of types then.
-    pub async fn state(&self) -> Result<(Position, Option<State>)> {
+    /// Where it stands now: read once for all that is asked of it.
+    pub async fn standing(&self) -> Result<Standing> {
         let events = self.open(&TableName::Events).await?;
         let position = self.position_of(&events).await?;
-        let state = State::read(&self.bucket, &self.bus, position).await?;
-        Ok((position, state))
+        Ok(Standing {
+            state: State::read(&self.bucket, &self.bus, position).await?,
+            lake: self.clone(),
+            events,
+            position,
+        })
     }
 
     async fn position_of(&self, table: &Table) -> Result<Position> {

@@ -27,7 +27,7 @@ pub mod table;
 
 pub use annals_core::{Error, ErrorKind, Result};
 pub use converter::Converter;
-pub use lake::{Converted, Lake};
+pub use lake::{Converted, Lake, Standing};
 pub use layout::TableName;
 pub use store::BucketStore;
 pub use table::Table;

@@ -37,7 +37,7 @@ const PREVIOUS: &str = "annalsPrevious";
 const ACTIONS: &str = "annalsActions";
 const READS_AT_ONCE: usize = 8;
 /// Commits between two checkpoints.
-const CHECKPOINT_COMMITS: &str = "50";
+const CHECKPOINT_COMMITS: u64 = 50;
 
 /// A table, as of one of its versions.
 #[derive(Clone)]
@@ -137,11 +137,22 @@ impl Table {
             let updated = state.update(&self.log, None).await;
             updated.map_err(|e| damaged(&self.name, e))?;
             let now = state.version();
+            let checkpoint = now - now % CHECKPOINT_COMMITS;
+            // One that is not there yet, or not vouched for yet, was not needed.
+            if checkpoint > known && self.is_vouched_for(checkpoint).await? == Some(false) {
+                return Err(self.checkpoint_damaged(checkpoint));
+            }
             return self.check_chain(known, now).await;
         }
-        let Some(first) = self.first_commit().await? else {
+        let (first, checkpoint) = self.log_start().await?;
+        let Some(first) = checkpoint.max(first) else {
             return Ok(());
         };
+        if let Some(checkpoint) = checkpoint
+            && self.is_vouched_for(checkpoint).await? != Some(true)
+        {
+            return Err(self.checkpoint_damaged(checkpoint));
+        }
         let mut table = DeltaTable::new(self.log.clone());
         table.load().await.map_err(|e| damaged(&self.name, e))?;
         let state = table.snapshot().map_err(|e| damaged(&self.name, e))?;
@@ -289,7 +300,12 @@ impl Table {
             .build(reference, self.log.clone(), operation)
             .await
             .map_err(|e| not_committed(&self.name, e))?;
-        self.state = Some(committed.snapshot());
+        let state = committed.snapshot();
+        let version = state.version();
+        self.state = Some(state);
+        if version.is_multiple_of(CHECKPOINT_COMMITS) && version > 0 {
+            self.vouch_for_checkpoint(version).await;
+        }
         Ok(())
     }
 
@@ -300,42 +316,84 @@ impl Table {
     pub async fn reset(bucket: Arc<dyn Bucket>, bus: &str, name: TableName) -> Result<Self> {
         let folder = name.folder(bus);
         let logs = format!("{folder}/_delta_log/");
-        let mut names: Vec<String> = Vec::new();
-        loop {
-            let page = bucket.list(&logs, names.last().map(String::as_str)).await?;
-            let more = page.len() == LIST_MAX;
-            names.extend(page.into_iter().map(|entry| entry.name));
-            if !more {
-                break;
-            }
-        }
-        for log in names.iter().rev() {
+        for log in names(&bucket, &logs).await?.iter().rev() {
             bucket.delete(log).await?;
         }
         Self::open(bucket, bus, name).await
     }
 
-    /// The first commit that the table is read from: that of the last checkpoint, else the first
-    /// there is. `None`: there is no table.
-    async fn first_commit(&self) -> Result<Option<u64>> {
-        let folder = self.log_name("");
-        let (mut first, mut checkpoint, mut after) = (None, None, None);
-        loop {
-            let page = self.bucket.list(&folder, after.as_deref()).await?;
-            for entry in &page {
-                let name = &entry.name[folder.len()..];
-                let version = name.get(..20).and_then(|digits| digits.parse::<u64>().ok());
-                match name.get(20..) {
-                    Some(".json") => first = first.or(version),
-                    Some(rest) if rest.starts_with(".checkpoint") => checkpoint = version,
-                    _ => {}
-                }
+    /// Removes the checkpoints of a table, whatever is wrong with them: it is read from its commits
+    /// then, all of which are there.
+    pub async fn drop_checkpoints(
+        bucket: &Arc<dyn Bucket>,
+        bus: &str,
+        name: &TableName,
+    ) -> Result<()> {
+        let logs = format!("{}/_delta_log/", name.folder(bus));
+        bucket.delete(&format!("{logs}_last_checkpoint")).await?;
+        for log in names(bucket, &logs).await?.iter().rev() {
+            if log.contains(".checkpoint") {
+                bucket.delete(log).await?;
             }
-            if page.len() < LIST_MAX {
-                return Ok(checkpoint.max(first));
-            }
-            after = page.last().map(|entry| entry.name.clone());
         }
+        Ok(())
+    }
+
+    /// The first commit there is, and the last checkpoint.
+    async fn log_start(&self) -> Result<(Option<u64>, Option<u64>)> {
+        let folder = self.log_name("");
+        let (mut first, mut checkpoint) = (None, None);
+        for name in names(&self.bucket, &folder).await? {
+            let name = &name[folder.len()..];
+            let version = name.get(..20).and_then(|digits| digits.parse::<u64>().ok());
+            match name.get(20..) {
+                Some(".json") => first = first.or(version),
+                Some(rest) if rest.starts_with(".checkpoint") => checkpoint = version,
+                _ => {}
+            }
+        }
+        Ok((first, checkpoint))
+    }
+
+    /// Keeps the hash of a checkpoint that was just written: Delta would believe whatever it is.
+    /// Where that fails, it is one that nobody vouches for, and is not read.
+    async fn vouch_for_checkpoint(&self, version: u64) {
+        let vouched = async {
+            let bytes = self.bucket.get(&self.checkpoint_name(version)).await?;
+            let hash = blake3::hash(&bytes).to_hex().to_string();
+            self.bucket
+                .put(&self.check_name(version), hash.into())
+                .await
+        };
+        if let Err(error) = vouched.await {
+            tracing::warn!(table = %self.name, version, %error, "a checkpoint nobody vouches for");
+        }
+    }
+
+    /// Whether a checkpoint is what it was written as; `None` where it, or its hash, is missing.
+    async fn is_vouched_for(&self, version: u64) -> Result<Option<bool>> {
+        let found = |got: Result<Bytes>| match got {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            got => got.map(Some),
+        };
+        let checkpoint = found(self.bucket.get(&self.checkpoint_name(version)).await)?;
+        let stated = found(self.bucket.get(&self.check_name(version)).await)?;
+        let both = checkpoint.zip(stated);
+        Ok(both.map(|(bytes, stated)| blake3::hash(&bytes).to_hex().as_bytes() == stated))
+    }
+
+    #[cold]
+    fn checkpoint_damaged(&self, version: u64) -> Error {
+        let text = format!("table {}: checkpoint {version} is damaged", self.name);
+        Error::corrupt(text)
+    }
+
+    fn checkpoint_name(&self, version: u64) -> String {
+        self.log_name(&format!("{version:020}.checkpoint.parquet"))
+    }
+
+    fn check_name(&self, version: u64) -> String {
+        self.object(&format!("_checks/{version:020}.checkpoint"))
     }
 
     /// Checks that each commit after one up to another names the bytes of the one before it.
@@ -384,7 +442,7 @@ impl Table {
             let protocol = serde_json::json!({"minReaderVersion": 1, "minWriterVersion": 2});
             let protocol: Protocol = serde_json::from_value(protocol)
                 .map_err(|e| internal("the protocol is none", e))?;
-            let settings = [("delta.checkpointInterval", CHECKPOINT_COMMITS)];
+            let settings = [("delta.checkpointInterval", CHECKPOINT_COMMITS.to_string())];
             let metadata = new_metadata(&wanted, [DATE], settings)
                 .and_then(|m| m.with_name(self.name.to_string()))
                 .map_err(|e| internal("the columns are none of a table", e))?;
@@ -418,6 +476,21 @@ fn previous_of(commit: &[u8]) -> Option<String> {
     let info = action.get_mut("commitInfo")?.take();
     let whole = info.get(ACTIONS)?.as_u64()? == actions.lines().count() as u64;
     whole.then(|| info.get(PREVIOUS)?.as_str().map(str::to_owned))?
+}
+
+/// The names of all objects of a folder, ascending.
+async fn names(bucket: &Arc<dyn Bucket>, folder: &str) -> Result<Vec<String>> {
+    let mut names: Vec<String> = Vec::new();
+    loop {
+        let page = bucket
+            .list(folder, names.last().map(String::as_str))
+            .await?;
+        let more = page.len() == LIST_MAX;
+        names.extend(page.into_iter().map(|entry| entry.name));
+        if !more {
+            return Ok(names);
+        }
+    }
 }
 
 fn log_store(bucket: &Arc<dyn Bucket>, folder: &str) -> Result<LogStoreRef> {

@@ -6,10 +6,11 @@ use annals_archive::reader::{Archive, OnDamage};
 use annals_lake::converter::{Days, Progress, Rebuilt, Schemas};
 use annals_lake::layout::{Date, EVENTS};
 use annals_lake::state::SchemaConflict;
-use annals_lake::{Lake, TableName};
+use annals_lake::{ErrorKind, Lake, Standing, TableName};
 use futures::stream::{self, StreamExt};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// Tables opened at the same time.
 const TABLES_AT_ONCE: usize = 8;
@@ -74,15 +75,16 @@ impl LakeStatus {
             ledger_position,
             ..Self::default()
         };
-        let first = row_of(&lake, &TableName::Events, all).await?;
-        status.position = first.position;
-        status.tables.push(first);
-        let (_, state) = match lake.state().await {
-            Ok(state) => state,
-            // Told of with the table.
-            Err(error) if error.kind() == annals_lake::ErrorKind::Corrupt => Default::default(),
+        let standing = match lake.standing().await {
+            Ok(standing) => Ok(Arc::new(standing)),
+            // Told of with each table.
+            Err(error) if error.kind() == ErrorKind::Corrupt => Err(error.to_string()),
             Err(error) => return Err(error.into()),
         };
+        let first = row_of(standing.clone(), &TableName::Events, all).await?;
+        status.position = first.position;
+        status.tables.push(first);
+        let state = standing.as_ref().ok().and_then(|s| s.state.clone());
         let state = state.unwrap_or_default();
         let with_schema = events.keys().filter(|t| schemas.catalog.get(t).is_some());
         let mut types: BTreeSet<&str> = with_schema.map(String::as_str).collect();
@@ -98,8 +100,8 @@ impl LakeStatus {
         // Each is a log to read: thousands of them are worth every core.
         let mut rows = stream::iter(types?)
             .map(|(name, count)| {
-                let lake = lake.clone();
-                tokio::spawn(async move { row_of(&lake, &name, count).await })
+                let standing = standing.clone();
+                tokio::spawn(async move { row_of(standing, &name, count).await })
             })
             .buffered(TABLES_AT_ONCE);
         while let Some(row) = rows.next().await {
@@ -118,14 +120,25 @@ impl LakeStatus {
     }
 }
 
-async fn row_of(lake: &Lake, name: &TableName, events: u64) -> Result<LakeTable> {
+async fn row_of(
+    standing: std::result::Result<Arc<Standing>, String>,
+    name: &TableName,
+    events: u64,
+) -> Result<LakeTable> {
     let mut row = LakeTable {
         table: name.to_string(),
         events,
         ..LakeTable::default()
     };
-    let converted = match lake.table(name).await {
-        Err(error) if error.kind() == annals_lake::ErrorKind::Corrupt => {
+    let standing = match standing {
+        Ok(standing) => standing,
+        Err(damage) => {
+            row.damage = Some(damage);
+            return Ok(row);
+        }
+    };
+    let converted = match standing.table(name).await {
+        Err(error) if error.kind() == ErrorKind::Corrupt => {
             row.damage = Some(error.to_string());
             return Ok(row);
         }

@@ -1,20 +1,13 @@
 //! [`Converter::catch_up`]: everything the ledger has and the tables have not.
 
 use super::gather::Takers;
-use super::run::{Run, store};
 use super::{Converter, Progress};
-use crate::lake::mark_of;
 use crate::layout::{Date, TableName};
-use crate::rows::EventRows;
-use crate::table::{Change, Table};
 use annals_archive::Position;
 use annals_archive::reader::OnDamage;
 use annals_core::{Result, Selection, TypePattern};
-use futures::stream::{self, StreamExt, TryStreamExt};
 use std::collections::BTreeSet;
 
-/// Tables written at the same time.
-const TABLES_AT_ONCE: usize = 2;
 /// Types whose history is written in one go.
 const BACKFILL_TYPES: usize = 256;
 
@@ -133,65 +126,6 @@ impl Converter {
         Ok(())
     }
 
-    /// Commits a run to all its tables, that of all events last: it now stands at `position`.
-    async fn commit_all(
-        &mut self,
-        run: Run,
-        position: Position,
-        progress: &mut Progress,
-    ) -> Result<()> {
-        let date = run.date;
-        let events = self.commit_types(run, progress).await?;
-        let mut table = self.open(progress).await?;
-        self.write_state_at(position).await?;
-        let mut change = Change {
-            schema: Some(EventRows::schema()),
-            marks: vec![(mark_of(self.archive.ledger().bus()), position.0)],
-            ..Change::default()
-        };
-        if let Some(rows) = events {
-            progress.events += rows.num_rows() as u64;
-            progress.files += 1;
-            change.added.push(store(&table, rows, date).await?);
-        }
-        table.commit(change).await?;
-        self.events = Some(table);
-        self.position = position;
-        Ok(())
-    }
-
-    /// Commits a run to the tables of types; returns the rows of the table of all events.
-    async fn commit_types(
-        &mut self,
-        run: Run,
-        progress: &mut Progress,
-    ) -> Result<Option<arrow_array::RecordBatch>> {
-        let (date, last) = (run.date, run.last);
-        let ledger = self.archive.ledger().clone();
-        let mut events = None;
-        let mut commits = Vec::new();
-        for taken in run.take() {
-            let TableName::Type(event_type) = &taken.table else {
-                events = Some(taken.rows);
-                continue;
-            };
-            let table = self.types.open(&ledger, event_type).await?.table.clone();
-            progress.typed += taken.rows.num_rows() as u64;
-            progress.files += 1;
-            let mark = (mark_of(ledger.bus()), last.0);
-            commits.push(commit_rows(table, taken.rows, date, mark));
-        }
-        let committed: Vec<Table> = stream::iter(commits)
-            .buffer_unordered(TABLES_AT_ONCE)
-            .try_collect()
-            .await?;
-        for table in committed {
-            let name = table.name().as_str().to_owned();
-            self.types.advance(&name, table, last);
-        }
-        Ok(events)
-    }
-
     async fn reset(&mut self, types: &[String], progress: &mut Progress) -> Result<()> {
         for event_type in types {
             let ledger = self.archive.ledger().clone();
@@ -201,33 +135,4 @@ impl Converter {
         }
         Ok(())
     }
-
-    async fn write_state(&mut self) -> Result<()> {
-        self.write_state_at(self.position).await
-    }
-
-    async fn write_state_at(&mut self, position: Position) -> Result<()> {
-        let ledger = self.archive.ledger();
-        let keep_from = self.position.0;
-        let state = self.types.state_at(position);
-        state.write(ledger.bucket(), ledger.bus(), keep_from).await
-    }
-}
-
-async fn commit_rows(
-    mut table: Table,
-    rows: arrow_array::RecordBatch,
-    date: crate::layout::Date,
-    mark: (String, u64),
-) -> Result<Table> {
-    let schema = rows.schema();
-    let added = store(&table, rows, date).await?;
-    let change = Change {
-        schema: Some(schema),
-        added: vec![added],
-        marks: vec![mark],
-        ..Change::default()
-    };
-    table.commit(change).await?;
-    Ok(table)
 }

@@ -10,6 +10,7 @@
 //!
 //! - `gather` — the archive, cut into runs
 //! - `run` — the rows of consecutive ledger entries
+//! - `commit` — a run to its tables
 //! - `types` — the tables of types, their columns, how far each has come
 //! - `rebuild` — a table's days made anew
 //! - `mend` — which days have to be, as their files are damaged
@@ -19,6 +20,7 @@
 //! goes on from the events' table, and types' tables that were further leave out what they have.
 
 mod catch_up;
+mod commit;
 mod gather;
 mod mend;
 mod rebuild;

@@ -101,7 +101,13 @@ impl Converter {
         self.archive.refresh().await?;
         self.open(&mut Progress::default()).await?;
         let ledger = self.archive.ledger().clone();
-        let (table, _) = types::open_or_reset(&ledger, name.clone()).await?;
+        let (mut table, reset) = types::open_or_reset(&ledger, name.clone()).await?;
+        if reset.is_some() {
+            // All of its days, before some of them.
+            self.forget();
+            self.catch_up().await?;
+            table = Table::open(ledger.bucket().clone(), ledger.bus(), name.clone()).await?;
+        }
         let own = table.mark(&mark_of(ledger.bus())).await?.unwrap_or(0);
         match name {
             TableName::Events => Ok((table, self.position)),

@@ -1,9 +1,7 @@
 //! [`Run`]: the rows of consecutive ledger entries of one day, and their files.
 
-use crate::file;
 use crate::layout::{Date, TableName};
 use crate::rows::{EventRows, TypeRows};
-use crate::table::{DataFile, Table};
 use annals_archive::Position;
 use annals_archive::reader::Batch;
 use annals_columns::Shape;
@@ -136,12 +134,6 @@ pub(super) fn types_of(batch: &Batch) -> Result<BTreeSet<String>> {
 pub(super) fn date_of(batch: &Batch) -> Result<Option<Date>> {
     let first = batch.iter().next().transpose()?;
     Ok(first.map(|event| Date::of_us(event.received_at_us)))
-}
-
-/// Writes rows as a file and uploads it.
-pub(super) async fn store(table: &Table, rows: RecordBatch, date: Date) -> Result<DataFile> {
-    let file = off_thread(move || file::encode(&rows, date)).await?;
-    table.upload(file).await
 }
 
 /// Runs what computes for long off the runtime's threads.

@@ -187,15 +187,25 @@ impl TypeTables {
     }
 }
 
-/// Opens a table; one whose log is damaged is made anew, empty, and the reason told.
+/// Opens a table. Of one that is damaged the checkpoints go first: the commits tell the same. One
+/// that is still damaged then is made anew, empty, and the reason told.
 pub(super) async fn open_or_reset(
     ledger: &Ledger,
     name: TableName,
 ) -> Result<(Table, Option<String>)> {
-    match Table::open(ledger.bucket().clone(), ledger.bus(), name.clone()).await {
+    let (bucket, bus) = (ledger.bucket(), ledger.bus());
+    let open = || Table::open(bucket.clone(), bus, name.clone());
+    match open().await {
+        Err(error) if error.kind() == ErrorKind::Corrupt => {
+            tracing::error!(table = %name, %error, "a table is damaged: read without checkpoints");
+        }
+        opened => return opened.map(|table| (table, None)),
+    }
+    Table::drop_checkpoints(bucket, bus, &name).await?;
+    match open().await {
         Err(error) if error.kind() == ErrorKind::Corrupt => {
             tracing::error!(table = %name, %error, "a table is damaged, making it anew");
-            let table = Table::reset(ledger.bucket().clone(), ledger.bus(), name).await?;
+            let table = Table::reset(bucket.clone(), bus, name).await?;
             Ok((table, Some(error.to_string())))
         }
         opened => opened.map(|table| (table, None)),

@@ -172,7 +172,7 @@ async fn an_incompatible_schema_leaves_the_column_and_names_both_revisions() {
     world.archive(&[order("b", 1, 1)]).await;
     converter.catch_up().await.unwrap();
     let lake = Lake::new(world.bucket.clone(), BUS);
-    let (_, state) = lake.state().await.unwrap();
+    let state = lake.standing().await.unwrap().state;
     let conflicts = &state.unwrap().types[ORDER].conflicts;
     assert_eq!(conflicts.len(), 1, "{conflicts:?}");
     assert_eq!(

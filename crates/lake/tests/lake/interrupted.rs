@@ -121,7 +121,7 @@ async fn stopped_at_any_write_and_started_again_every_event_has_one_row() {
                 "at {fail_at}: {ids:?}"
             );
             let lake = Lake::new(world.bucket.clone(), BUS);
-            assert_eq!(lake.state().await.unwrap().0.0, 3);
+            assert_eq!(lake.standing().await.unwrap().position.0, 3);
             if !stopped {
                 break;
             }

@@ -7,6 +7,7 @@ pub(crate) mod latest;
 mod lists;
 mod operators;
 mod payload;
+mod row_key;
 
 pub(crate) use bounded::grows;
 

@@ -247,6 +247,9 @@ impl AtPosition {
         let converted = match self.lake.table(name).await {
             Err(error) if error.kind() == ErrorKind::Corrupt => {
                 tracing::error!(table = %name, %error, "reading from the archive instead");
+                if let Some(mending) = &self.mending {
+                    mending.mend(vec![name.clone()]);
+                }
                 return Ok(None);
             }
             opened => opened?,
