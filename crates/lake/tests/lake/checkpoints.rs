@@ -18,6 +18,8 @@ use tokio::sync::Mutex;
 const ENTRIES: i64 = 56;
 /// The version the checkpoint is of.
 const CHECKPOINT: u64 = 49;
+/// Places at which a bit of a checkpoint is flipped.
+const FLIPS: usize = 24;
 
 fn tables() -> [TableName; 2] {
     [TableName::Events, TableName::of_type(ORDER).unwrap()]
@@ -187,6 +189,24 @@ async fn a_damaged_checkpoint_hides_no_rows() {
         let gone = world.copy().await;
         gone.bucket.delete(&object).await.unwrap();
         wrong.extend(hides(gone, &format!("no checkpoint of {name}")).await);
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flipped_bit_of_a_checkpoint_hides_no_rows() {
+    let world = long().await;
+    let mut wrong = Vec::new();
+    for name in tables() {
+        let object = checkpoint(&name);
+        let whole = world.bucket.get(&object).await.unwrap();
+        for at in (0..whole.len()).step_by(whole.len() / FLIPS) {
+            let world = world.copy().await;
+            let mut flipped = whole.to_vec();
+            flipped[at] ^= 1 << (at % 8);
+            world.bucket.put(&object, flipped.into()).await.unwrap();
+            wrong.extend(hides(world, &format!("checkpoint of {name}, bit at {at}")).await);
+        }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
