@@ -106,3 +106,34 @@ async fn a_lost_state_makes_the_tables_of_types_anew() {
     let mut converter = world.converter(schemas(1, ORDERS_V1));
     assert_eq!(converter.catch_up().await.unwrap().rebuilt, []);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_puts_whole_files_in_place_of_damaged_ones_of_the_same_rows() {
+    for name in [TableName::Events, TableName::of_type(ORDER).unwrap()] {
+        for kept in [None, Some(0), Some(700)] {
+            let mut world = World::new().await;
+            world.archive(&[order("a", 1, 1), order("b", 2, 1)]).await;
+            world.convert(ORDERS_V1).await;
+            let before = world.rows(&name, &["id", "time"]).await;
+            let table = world.table(&name).await.unwrap();
+            let [file] = &table.files().unwrap()[..] else {
+                panic!("one file holds all rows");
+            };
+            let object = format!("{}/{}", table.folder(), file.path);
+            let whole = world.bucket.get(&object).await.unwrap();
+            match kept {
+                None => world.bucket.delete(&object).await.unwrap(),
+                Some(kept) => {
+                    let cut = whole.slice(..kept);
+                    world.bucket.put(&object, cut).await.unwrap();
+                }
+            }
+            let mut converter = world.converter(schemas(1, ORDERS_V1));
+            let rebuilt = converter.rebuild(&name, Default::default()).await.unwrap();
+            assert_eq!((rebuilt.rows_before, rebuilt.rows), (2, 2));
+            let now = world.bucket.get(&object).await.unwrap();
+            assert!(now == whole, "{name}, cut to {kept:?}: {} bytes", now.len());
+            assert_eq!(world.rows(&name, &["id", "time"]).await, before);
+        }
+    }
+}

@@ -3,7 +3,7 @@
 #![allow(unreachable_pub, reason = "part of two tests")]
 
 use annals_archive::archiver::{Batcher, batch::ConsumerId, batch::Limits};
-use annals_archive::bucket::StoreBucket;
+use annals_archive::bucket::{LIST_MAX, StoreBucket};
 use annals_archive::segment::SegmentWriter;
 use annals_archive::{Bucket, Ledger};
 use annals_bus::Delivery;
@@ -50,6 +50,27 @@ impl World {
             ledger: Ledger::open(bucket.clone(), BUS).await.unwrap(),
             bucket,
             now_us: START_US,
+        }
+    }
+
+    /// The same once more, to be changed by itself.
+    pub async fn copy(&self) -> Self {
+        let bucket: Arc<dyn Bucket> = Arc::new(StoreBucket::memory());
+        let mut after = None;
+        loop {
+            let page = self.bucket.list("", after.as_deref()).await.unwrap();
+            for entry in &page {
+                let bytes = self.bucket.get(&entry.name).await.unwrap();
+                bucket.create(&entry.name, bytes).await.unwrap();
+            }
+            after = page.last().map(|entry| entry.name.clone());
+            if page.len() < LIST_MAX {
+                break;
+            }
+        }
+        Self {
+            now_us: self.now_us,
+            ..Self::on(bucket).await
         }
     }
 

@@ -92,7 +92,7 @@ pub(crate) fn seen(revision: u64, from: u64) -> String {
             1 => event["subject"] = "длинный ".repeat(50).into(),
             rest => event["subject"] = format!("s-{rest}").into(),
         }
-        if n % 3 == 0 {
+        if n.is_multiple_of(3) {
             event["entityversion"] = (u64::MAX - n).to_string().into();
         }
         if n % 4 == 1 {
@@ -114,7 +114,7 @@ fn payload(revision: u64, n: u64) -> Value {
         "route": vec![value!({"country": "SE", "lat": n as f64 / 4.0}); n as usize % 2],
         "speed": n as f64 / 8.0,
         "heat": n as f64 / 2.0,
-        "alive": n % 2 == 0,
+        "alive": n.is_multiple_of(2),
         "asleep": format!("{n}.5s"),
         "marker": {},
         "chip": u32::MAX - n as u32,
@@ -142,7 +142,7 @@ fn payload(revision: u64, n: u64) -> Value {
     if revision == 2 {
         payload["like"] = value!(vec!["KIND_OWL"; n as usize % 3]);
         payload["nests"] = value!({"b": {"country": "FI"}});
-        if n % 2 == 0 {
+        if n.is_multiple_of(2) {
             payload["tagNo"] = n.to_string().into();
         }
         if n % 4 == 1 {
