@@ -68,11 +68,11 @@ pub(crate) fn run() -> Result<()> {
     runtime()?.block_on(print_tables(&dir))
 }
 
-/// Makes the lake of an archive if it is not there.
+/// Makes the lake of an archive, and its index, if they are not there.
 pub(crate) fn ensure_lake(dir: &Path, events: u64) -> Result<()> {
+    open_index(dir)?;
     if !dir.join(COMPLETE).exists() {
         eprintln!("making the lake of {events} events, once …");
-        open_index(dir)?;
         convert_anew(dir, events)?;
     }
     Ok(())

@@ -1,5 +1,7 @@
 //! `cargo run --release -p annals-bench [NAME...]`: annals against bare loops and peers, in one run.
 //!
+//! `annals-bench ask DIRECTORY` times the questions on standard input, a line each.
+//!
 //! Prints Markdown, for `bench/RESULTS.md`: medians of interleaved rounds, CPU beside wall clock.
 //!
 //! | name | what | against |
@@ -40,6 +42,7 @@ fn main() -> Result<()> {
         match verb.as_str() {
             "serve" => return runtime()?.block_on(broker::serve(Path::new(dir))),
             "convert" => return lake::convert(Path::new(dir)),
+            "ask" => return runtime()?.block_on(sql::ask_lines(Path::new(dir))),
             "backlog" => return runtime()?.block_on(archiver::backlog(Path::new(dir))),
             _ => {}
         }

@@ -42,6 +42,35 @@ pub(crate) fn run() -> Result<()> {
     })
 }
 
+/// Asks what standard input has, a question a line, several times each: for those who look into one.
+pub(crate) async fn ask_lines(dir: &Path) -> Result<()> {
+    let engine = engine(dir, None).await?;
+    for sql in std::io::stdin().lines() {
+        let sql = sql?;
+        let (first, rows, _) = ask(&engine, &sql).await?;
+        let (mut ms, mut summary) = (Vec::new(), None);
+        let before = measure::cpu_of(std::process::id())?;
+        for _ in 0..ROUNDS {
+            let (took, _, cost) = ask(&engine, &sql).await?;
+            ms.push(took);
+            summary = Some(cost);
+        }
+        let used = measure::cpu_of(std::process::id())? - before;
+        println!(
+            "{sql}\n  {} ms, first {first:.0}, CPU {:.1} ms, {} rows, {}; memory {:?} MiB",
+            spread(&ms),
+            used.as_secs_f64() * 1000.0 / ROUNDS as f64,
+            rows.len(),
+            summary.as_ref().map(scanned).unwrap_or_default(),
+            measure::memory_mib(std::process::id())?,
+        );
+        if sql.starts_with("EXPLAIN") {
+            println!("{}", rows.join("\n"));
+        }
+    }
+    Ok(())
+}
+
 /// The questions there are, or those whose names have the word that `ANNALS_BENCH_QUESTIONS` is.
 pub(crate) fn asked() -> Vec<Asked> {
     let word = std::env::var("ANNALS_BENCH_QUESTIONS").unwrap_or_default();
