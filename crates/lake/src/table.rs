@@ -137,9 +137,10 @@ impl Table {
             let updated = state.update(&self.log, None).await;
             updated.map_err(|e| damaged(&self.name, e))?;
             let now = state.version();
-            let checkpoint = now - now % CHECKPOINT_COMMITS;
             // One that is not there yet, or not vouched for yet, was not needed.
-            if checkpoint > known && self.is_vouched_for(checkpoint).await? == Some(false) {
+            if let Some(checkpoint) = checkpoint_until(now).filter(|version| *version > known)
+                && self.is_vouched_for(checkpoint).await? == Some(false)
+            {
                 return Err(self.checkpoint_damaged(checkpoint));
             }
             return self.check_chain(known, now).await;
@@ -303,7 +304,7 @@ impl Table {
         let state = committed.snapshot();
         let version = state.version();
         self.state = Some(state);
-        if version.is_multiple_of(CHECKPOINT_COMMITS) && version > 0 {
+        if checkpoint_until(version) == Some(version) {
             self.vouch_for_checkpoint(version).await;
         }
         Ok(())
@@ -476,6 +477,12 @@ fn previous_of(commit: &[u8]) -> Option<String> {
     let info = action.get_mut("commitInfo")?.take();
     let whole = info.get(ACTIONS)?.as_u64()? == actions.lines().count() as u64;
     whole.then(|| info.get(PREVIOUS)?.as_str().map(str::to_owned))?
+}
+
+/// The version of the last checkpoint there is at a version: one comes with every fiftieth commit.
+fn checkpoint_until(version: u64) -> Option<u64> {
+    let commits = version + 1;
+    (commits - commits % CHECKPOINT_COMMITS).checked_sub(1)
 }
 
 /// The names of all objects of a folder, ascending.

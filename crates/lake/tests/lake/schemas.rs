@@ -150,6 +150,6 @@ async fn a_schema_that_changes_a_field_and_changes_it_back_keeps_all_rows_and_is
 
 async fn conflicts(world: &World) -> Vec<SchemaConflict> {
     let lake = Lake::new(world.bucket.clone(), BUS);
-    let (_, state) = lake.state().await.unwrap();
+    let state = lake.standing().await.unwrap().state;
     state.unwrap().types[ORDER].conflicts.clone()
 }

@@ -241,9 +241,14 @@ async fn latest_is_planned_as_an_aggregate_of_the_columns_asked_for() {
     );
     assert!(!plan.contains("Window"), "{plan}");
     assert!(
-        plan.contains("last_value") && !plan.contains("payload"),
+        plan.contains("annals_row_key") && !plan.contains("payload"),
         "{plan}"
     );
+    // Of one entity, the greatest key of that one is looked for.
+    let of_one = "EXPLAIN SELECT id FROM latest(CommitPushed) WHERE subject = 'repo-2'";
+    let plan = lines(&engine, of_one).await.join("\n");
+    let physical = plan.split("physical_plan").nth(1).unwrap();
+    assert_eq!(physical.matches("repo-2").count(), 2, "{plan}");
 }
 
 #[tokio::test]
