@@ -10,7 +10,7 @@ use crate::record::RecordRef;
 use annals_core::{Error, Header, Result, Timestamp};
 use bytes::Bytes;
 
-/// The selected events of one ledger entry. Holds the frames they lie in.
+/// The selected events of one ledger entry, or a piece of them. Holds the frames they lie in.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
     position: Position,
@@ -87,6 +87,20 @@ impl Batch {
     ///
     /// Frames of one type come in order, so their slots are runs; a stable sort merges those.
     pub(crate) fn merge(position: Position, decoded: Vec<DecodedFrame>) -> Result<Self> {
+        let mut merged = Self::piece(position, decoded);
+        let slots = &mut merged.slots;
+        sort_by_ordinal(slots);
+        if let Some(twice) = slots.windows(2).find(|w| w[0].ordinal == w[1].ordinal) {
+            return Err(Error::corrupt(format!(
+                "ledger entry {} has two records of ordinal {}",
+                position.0, twice[0].ordinal
+            )));
+        }
+        Ok(merged)
+    }
+
+    /// Some frames of an entry, one after the other.
+    pub(crate) fn piece(position: Position, decoded: Vec<DecodedFrame>) -> Self {
         let count = decoded.iter().map(|frame| frame.slots.len()).sum();
         let mut slots: Vec<Slot> = Vec::with_capacity(count);
         let mut frames = Vec::with_capacity(decoded.len());
@@ -101,18 +115,11 @@ impl Batch {
             }));
             frames.push(frame.bytes);
         }
-        sort_by_ordinal(&mut slots);
-        if let Some(twice) = slots.windows(2).find(|w| w[0].ordinal == w[1].ordinal) {
-            return Err(Error::corrupt(format!(
-                "ledger entry {} has two records of ordinal {}",
-                position.0, twice[0].ordinal
-            )));
-        }
-        Ok(Self {
+        Self {
             position,
             frames,
             slots,
-        })
+        }
     }
 }
 

@@ -61,6 +61,9 @@ pub struct ReadOptions {
     pub parallelism: usize,
     /// What to do about damage.
     pub on_damage: OnDamage,
+    /// Whether an entry comes as it is decoded, in batches of some MiB and in no order of arrival:
+    /// for callers that sort anyway.
+    pub in_pieces: bool,
 }
 
 impl Default for ReadOptions {
@@ -71,6 +74,7 @@ impl Default for ReadOptions {
             to_position: None,
             parallelism: 2,
             on_damage: OnDamage::Stop,
+            in_pieces: false,
         }
     }
 }

@@ -6,7 +6,8 @@
 //!
 //! Bounds: compressed bytes of the entries ahead, decompressed bytes of as many pieces as decode
 //! in parallel, and three entries decompressed: one being put together, one waiting, one at the
-//! caller's. How large an entry may be is the archiver's bound on a batch.
+//! caller's. How large an entry may be is the archiver's bound on a batch. In pieces, nothing is
+//! put together, and a few pieces wait.
 
 use super::ReadOptions;
 use super::batch::Batch;
@@ -27,6 +28,8 @@ use tokio::sync::mpsc;
 const ENTRIES_AHEAD: usize = 2;
 /// Batches that wait for the caller.
 const BATCHES_AHEAD: usize = 1;
+/// Pieces that wait for the caller.
+const PIECES_AHEAD: usize = 4;
 /// Raw bytes decoded by one blocking task, about: hides the price of a task, keeps all cores busy.
 const PIECE_RAW_BYTES: u64 = 4 << 20;
 /// Damage that is reported before a reader gives up.
@@ -71,7 +74,10 @@ impl Events {
         until: Position,
         empty_too: bool,
     ) -> Self {
-        let (sender, batches) = mpsc::channel(BATCHES_AHEAD);
+        let (sender, batches) = mpsc::channel(match options.in_pieces {
+            true => PIECES_AHEAD,
+            false => BATCHES_AHEAD,
+        });
         let damage = Reported::default();
         let reading = Reading {
             source,
@@ -82,6 +88,7 @@ impl Events {
             on_damage: options.on_damage,
             damage: damage.clone(),
             empty_too,
+            in_pieces: options.in_pieces,
         };
         let task = tokio::spawn(async move {
             if let Err(error) = reading.run(&sender).await {
@@ -121,6 +128,7 @@ struct Reading {
     damage: Reported,
     /// Also entries without selected events, so that the caller sees every position.
     empty_too: bool,
+    in_pieces: bool,
 }
 
 impl Reading {
@@ -142,6 +150,13 @@ impl Reading {
             let piece = piece?;
             for damage in piece.damage {
                 self.report(damage)?;
+            }
+            if self.in_pieces {
+                let batch = Batch::piece(piece.position, piece.frames);
+                if !batch.is_empty() && batches.send(Ok(batch)).await.is_err() {
+                    return Ok(());
+                }
+                continue;
             }
             frames.extend(piece.frames);
             if !piece.ends_entry {

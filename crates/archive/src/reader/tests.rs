@@ -29,6 +29,34 @@ async fn read(archive: &Archive, selection: &Selection, options: &ReadOptions) -
     read
 }
 
+/// The same in pieces, put in order.
+async fn read_pieces(
+    archive: &Archive,
+    selection: &Selection,
+    options: &ReadOptions,
+) -> Vec<Archived> {
+    let options = ReadOptions {
+        in_pieces: true,
+        ..options.clone()
+    };
+    let mut events = archive.select(selection, &options).await.unwrap();
+    let (mut read, mut last) = (Vec::new(), Position(0));
+    while let Some(batch) = events.next().await.unwrap() {
+        assert!(batch.position() >= std::mem::replace(&mut last, batch.position()));
+        for event in batch.iter() {
+            let event = event.unwrap();
+            read.push(Archived {
+                position: event.location.position,
+                ordinal: event.location.ordinal,
+                event: event.to_bytes(),
+                received_at_us: event.received_at_us,
+            });
+        }
+    }
+    read.sort_by_key(|event| (event.position, event.ordinal));
+    read
+}
+
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread()
         .build()
@@ -164,6 +192,7 @@ proptest! {
             let until = to.unwrap_or(u64::MAX);
             expected.retain(|a| (from..=until).contains(&a.position.0));
             assert_eq!(read(&archive, &selection, &options).await, expected);
+            assert_eq!(read_pieces(&archive, &selection, &options).await, expected);
         });
     }
 }
