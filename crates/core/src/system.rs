@@ -8,6 +8,24 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
+/// Lets threads share what the allocator keeps, for processes that hand large buffers from thread to
+/// thread. To be called before there are threads.
+///
+/// glibc gives each thread that allocates beside others an arena of its own, up to eight for each
+/// core, and what is freed in one is of no use to the others: a converter took twice its memory.
+pub fn share_allocator_arenas() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        let arenas = libc::c_int::try_from(cores.max(2)).unwrap_or(libc::c_int::MAX);
+        #[allow(unsafe_code)]
+        // SAFETY: two numbers go in; it is refused or changes what later allocations do.
+        unsafe {
+            libc::mallopt(libc::M_ARENA_MAX, arenas);
+        }
+    }
+}
+
 /// The system's wall clock.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
