@@ -3,26 +3,27 @@
 //! The same rows in the same order make the same bytes, hence the same name: written again after a
 //! crash, a file is the one that is there.
 
+use crate::distinct::plain_columns;
 use crate::layout::{Date, file_path};
-use crate::rows::{ARCHIVED_AT, ID, ORDINAL, POSITION, SOURCE, SUBJECT, TIME, TYPE};
+use crate::rows::{ARCHIVED_AT, ORDINAL, POSITION, SOURCE, SUBJECT, TIME, TYPE};
 use annals_core::{Error, ErrorKind, Result, Timestamp};
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Int64Type, TimestampMicrosecondType};
+use arrow_array::types::{Int32Type, Int64Type, TimestampMicrosecondType};
 use arrow_array::{Array, ArrayRef, RecordBatch, UInt32Array};
-use arrow_ord::sort::{SortColumn, SortOptions, lexsort_to_indices};
 use arrow_select::take::take_record_batch;
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
-use parquet::basic::{Compression, ZstdLevel};
+use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use parquet::schema::types::ColumnPath;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-/// Most rows of a row group: what a reader skips or reads as one.
-const ROW_GROUP_ROWS: usize = 128 << 10;
+/// Most rows of a row group: what a reader skips or reads as one. Who asks for the newest rows reads
+/// a group or two whole.
+pub(crate) const ROW_GROUP_ROWS: usize = 32 << 10;
 /// Longest text whose least and greatest value is stated whole.
 const STATS_TEXT_BYTES_MAX: usize = 256;
 
@@ -85,10 +86,11 @@ impl FileStats {
 }
 
 /// Makes a data file of rows that were archived on one day.
-pub fn encode(rows: &RecordBatch, date: Date) -> Result<NewFile> {
+pub fn encode(rows: RecordBatch, date: Date) -> Result<NewFile> {
+    // The unsorted ones are let go before the file is made.
     let rows = sorted(rows)?;
     let options = ArrowWriterOptions::new()
-        .with_properties(properties())
+        .with_properties(properties(&rows))
         // Arrow's schema in the file would say nothing that the table's does not.
         .with_skip_arrow_metadata(true);
     let mut bytes = Vec::new();
@@ -114,42 +116,44 @@ pub fn decode(bytes: Bytes) -> Result<impl Iterator<Item = Result<RecordBatch>>>
 }
 
 /// By event time, then in the order of the archive; rows without a time come last.
-fn sorted(rows: &RecordBatch) -> Result<RecordBatch> {
-    let key = |name: &str| {
-        let column = rows.column_by_name(name).expect("every table has it");
-        SortColumn {
-            values: column.clone(),
-            options: Some(SortOptions {
-                descending: false,
-                nulls_first: false,
-            }),
-        }
-    };
-    if rows.num_rows() > u32::MAX as usize {
-        return Err(Error::new(ErrorKind::Internal, "too many rows for a file"));
+fn sorted(rows: RecordBatch) -> Result<RecordBatch> {
+    let column = |name: &str| rows.column_by_name(name).expect("every table has it");
+    let times = column(TIME).as_primitive::<TimestampMicrosecondType>();
+    let positions = column(POSITION).as_primitive::<Int64Type>();
+    let ordinals = column(ORDINAL).as_primitive::<Int32Type>();
+    let count = u32::try_from(rows.num_rows())
+        .map_err(|_| Error::new(ErrorKind::Internal, "too many rows for a file"))?;
+    let mut order: Vec<_> = (0..count)
+        .map(|row| {
+            let at = row as usize;
+            let time = times.is_valid(at).then(|| times.value(at));
+            let place = (positions.value(at), ordinals.value(at));
+            (time.is_none(), time, place, row)
+        })
+        .collect();
+    if order.is_sorted() {
+        return Ok(rows);
     }
-    let order = lexsort_to_indices(&[key(TIME), key(POSITION), key(ORDINAL)], None)
-        .map_err(|e| Error::new(ErrorKind::Internal, "rows cannot be sorted").caused_by(e))?;
-    if is_identity(&order) {
-        return Ok(rows.clone());
-    }
-    take_record_batch(rows, &order)
+    order.sort_unstable();
+    let order: UInt32Array = order.into_iter().map(|(.., row)| row).collect();
+    take_record_batch(&rows, &order)
         .map_err(|e| Error::new(ErrorKind::Internal, "rows cannot be sorted").caused_by(e))
 }
 
-fn is_identity(order: &UInt32Array) -> bool {
-    order.values().iter().zip(0..).all(|(&at, i)| at == i)
-}
-
-fn properties() -> WriterProperties {
+fn properties(rows: &RecordBatch) -> WriterProperties {
     let level = ZstdLevel::try_new(1).expect("1 is a level of zstd");
-    WriterProperties::builder()
+    let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(level))
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-        .set_created_by("annals".to_owned())
-        // Ids are all different, times nearly: a dictionary would only be tried and dropped.
-        .set_column_dictionary_enabled(ColumnPath::from(ID), false)
-        .build()
+        .set_created_by("annals".to_owned());
+    for column in plain_columns(rows) {
+        let path = ColumnPath::from(column.path);
+        properties = properties.set_column_dictionary_enabled(path.clone(), false);
+        if column.is_integer {
+            properties = properties.set_column_encoding(path, Encoding::DELTA_BINARY_PACKED);
+        }
+    }
+    properties.build()
 }
 
 fn stats_of(rows: &RecordBatch) -> FileStats {

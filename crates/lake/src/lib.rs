@@ -8,6 +8,7 @@
 //!
 //! - [`rows`] — events as rows: the envelope's columns, and the payload's
 //! - [`file`](mod@file) — rows to a Parquet file, and what is known of it
+//! - `distinct` — which of its columns have dictionaries
 //! - [`table`] — a Delta table: its files, its columns, how far it has come
 //! - [`state`] — how far the tables have come together
 //! - [`converter`] — keeps the tables up with the ledger
@@ -17,6 +18,7 @@
 //! All of it is derived: deleted, it is made again from the archive. docs/formats/lake.md.
 
 pub mod converter;
+mod distinct;
 pub mod file;
 pub mod lake;
 pub mod layout;

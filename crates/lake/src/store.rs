@@ -16,7 +16,7 @@ use object_store_13::path::Path;
 use object_store_13::{
     Attributes, CopyMode, CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult,
     MultipartUpload, ObjectMeta, ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload,
-    PutResult, Result, UploadPart,
+    PutResult, Result, UploadPart, coalesce_ranges,
 };
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
@@ -154,14 +154,11 @@ impl ObjectStore for BucketStore {
     ) -> Result<Vec<Bytes>> {
         // Who asks for ranges knows the length: no need to ask for it first.
         let name = location.as_ref();
-        let reads = ranges.iter().map(|range| async move {
-            let read = self.bucket.get_range(name, range.clone()).await;
-            read.map_err(error_of(name))
-        });
-        stream::iter(reads.collect::<Vec<_>>())
-            .buffered(RANGES_AT_ONCE)
-            .try_collect()
-            .await
+        let read = |range| async move {
+            let bytes = self.bucket.get_range(name, range).await;
+            bytes.map_err(error_of(name))
+        };
+        coalesce_ranges(ranges, read, COALESCE_BYTES).await
     }
 
     fn delete_stream(
@@ -231,7 +228,8 @@ impl ObjectStore for BucketStore {
     }
 }
 
-const RANGES_AT_ONCE: usize = 8;
+/// Ranges closer than this are read as one: reading on is cheaper than asking again.
+const COALESCE_BYTES: u64 = 256 << 10;
 
 /// An upload in parts, put as one object at its end.
 #[derive(Debug)]

@@ -1,8 +1,10 @@
 //! [`Converter::catch_up`]: everything the ledger has and the tables have not.
 
-use super::gather::Takers;
+use super::commit::Stored;
+use super::gather::{Gathering, Takers};
+use super::run::Run;
 use super::{Converter, Progress};
-use crate::layout::{Date, TableName};
+use crate::layout::TableName;
 use annals_archive::Position;
 use annals_archive::reader::OnDamage;
 use annals_core::{Result, Selection, TypePattern};
@@ -48,17 +50,41 @@ impl Converter {
         let mut gathering = self
             .gathering(Takers::All, &Selection::all(), from, until)
             .await?;
-        while let Some(run) = self.gather(&mut gathering, progress).await? {
-            let last = run.last;
-            self.commit_all(run, last, progress).await?;
+        let mut ahead = None;
+        while let Some(stored) = self.store(&mut gathering, &mut ahead, progress).await? {
+            let last = stored.last();
+            self.commit(stored, last, progress).await?;
         }
         progress.damage.extend(gathering.damage());
         if gathering.lost.is_empty() && self.position < until {
             // What comes last has no rows: all of it copies, or damaged. Nobody is to read it again.
-            let none = self.run_of(&Takers::All, Date(0));
-            self.commit_all(none, until, progress).await?;
+            self.commit(Stored::default(), until, progress).await?;
         }
         Ok(gathering.lost)
+    }
+
+    /// Stores the next runs, as many as are committed together; `None` at the end. `ahead` is the
+    /// run after them, gathered meanwhile.
+    async fn store(
+        &mut self,
+        gathering: &mut Gathering,
+        ahead: &mut Option<Run>,
+        progress: &mut Progress,
+    ) -> Result<Option<Stored>> {
+        let mut stored = Stored::default();
+        while !stored.are_many() {
+            let run = match ahead.take() {
+                Some(run) => Some(run),
+                None => self.gather(gathering, progress).await?,
+            };
+            let Some(run) = run else { break };
+            let prepared = self.prepare(run, progress).await?;
+            // Both to their end: nothing of this converter is to go on after an error.
+            let (next, done) = futures::join!(self.gather(gathering, progress), prepared.store());
+            *ahead = next?;
+            stored.add(done?);
+        }
+        Ok((!stored.is_empty()).then_some(stored))
     }
 
     /// Gives the types that have a schema now and had none, or that the state does not know, their
@@ -116,8 +142,9 @@ impl Converter {
         let mut gathering = self
             .gathering(Takers::Types, &selection, Position(1), self.position)
             .await?;
-        while let Some(run) = self.gather(&mut gathering, progress).await? {
-            self.commit_types(run, progress).await?;
+        let mut ahead = None;
+        while let Some(stored) = self.store(&mut gathering, &mut ahead, progress).await? {
+            self.commit_types(stored, progress).await?;
         }
         progress.damage.extend(gathering.damage());
         for event_type in types {

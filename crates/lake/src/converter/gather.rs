@@ -1,11 +1,12 @@
 //! [`Gathering`]: a selection of the archive, cut into runs of one day and a bounded size.
 
-use super::run::{Run, date_of, off_thread, types_of};
+use super::run::{Pushed, Run, date_of, off_thread, types_of};
 use super::{Converter, Progress};
 use crate::layout::{Date, TableName};
 use annals_archive::Position;
 use annals_archive::reader::{Batch, Events, OnDamage, ReadOptions};
 use annals_core::{Result, Selection};
+use std::sync::Arc;
 
 /// Which tables take rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +51,8 @@ impl Converter {
             to_position: Some(until),
             // What is damaged is told of and left out: the rest of history is not to wait for it.
             on_damage: OnDamage::Report,
+            // Files are sorted by time, whatever the order here.
+            in_pieces: true,
             ..ReadOptions::default()
         };
         Ok(Gathering {
@@ -66,6 +69,9 @@ impl Converter {
         from: &mut Gathering,
         progress: &mut Progress,
     ) -> Result<Option<Run>> {
+        if !from.lost.is_empty() {
+            return Ok(None);
+        }
         let mut run: Option<Run> = None;
         loop {
             let batch = match from.ahead.take() {
@@ -79,25 +85,33 @@ impl Converter {
                 continue;
             };
             let mut open = match run.take() {
-                Some(run) if run.date != date || self.is_full(&run) => {
+                // Only between entries: a table has all of one or nothing.
+                Some(run)
+                    if run.last != batch.position() && (run.date != date || self.is_full(&run)) =>
+                {
                     from.ahead = Some(batch);
                     return Ok(Some(run));
                 }
                 Some(run) => run,
                 None => self.run_of(&from.takers, date),
             };
-            let lost = self
-                .learn(&mut open, &batch, &from.takers, progress)
-                .await?;
-            if from.takers == Takers::All && !lost.is_empty() {
-                from.lost = lost;
-                return Ok(None);
+            let batch = Arc::new(batch);
+            let mut at = 0;
+            loop {
+                let (part, pushed) = push(open, batch.clone(), at).await?;
+                open = part;
+                let Pushed::Until(unknown) = pushed else {
+                    break;
+                };
+                at = unknown;
+                let lost = self.learn(&mut open, &batch, &from.takers, progress);
+                let lost = lost.await?;
+                if from.takers == Takers::All && !lost.is_empty() {
+                    from.lost = lost;
+                    return Ok(None);
+                }
             }
-            let pushed = off_thread(move || {
-                open.push(&batch)?;
-                Ok(open)
-            });
-            run = Some(pushed.await?);
+            run = Some(open);
         }
     }
 
@@ -150,4 +164,13 @@ impl Converter {
         }
         Ok(lost)
     }
+}
+
+/// Adds a batch's events to a run, off the runtime's threads.
+async fn push(mut run: Run, batch: Arc<Batch>, from: usize) -> Result<(Run, Pushed)> {
+    off_thread(move || {
+        let pushed = run.push(&batch, from)?;
+        Ok((run, pushed))
+    })
+    .await
 }

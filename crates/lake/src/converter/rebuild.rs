@@ -155,7 +155,7 @@ impl Converter {
                 let mut hash = rebuilt.hash;
                 let made = off_thread(move || {
                     hash.add(&taken.rows);
-                    Ok((hash, file::encode(&taken.rows, date)?))
+                    Ok((hash, file::encode(taken.rows, date)?))
                 });
                 let (hash, file) = made.await?;
                 rebuilt.hash = hash;

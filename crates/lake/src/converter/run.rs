@@ -1,14 +1,14 @@
 //! [`Run`]: the rows of consecutive ledger entries of one day, and their files.
 
 use crate::layout::{Date, TableName};
-use crate::rows::{EventRows, TypeRows};
+use crate::rows::{Envelope, EventRows, TypeRows};
 use annals_archive::Position;
 use annals_archive::reader::Batch;
 use annals_columns::Shape;
 use annals_core::schema::Catalog;
 use annals_core::{Error, ErrorKind, Result};
 use arrow_array::RecordBatch;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// Rows being gathered: what each table takes of them.
@@ -19,16 +19,32 @@ pub(super) struct Run {
     pub(super) last: Position,
     /// Rows of the table of all events, if it takes any.
     events: Option<EventRows>,
-    /// The types that have tables; `None` for one that has none.
-    types: HashMap<String, Option<OfType>>,
+    types: Vec<OfType>,
+    /// By name, where in `types`.
+    known: HashMap<String, usize>,
     catalog: Arc<Catalog>,
 }
 
 #[derive(Debug)]
 struct OfType {
-    /// Entries its table has already.
+    name: String,
+    /// What its table takes; `None` if it has none.
+    rows: Option<Rows>,
+}
+
+#[derive(Debug)]
+struct Rows {
+    /// Entries the table has already.
     has: Position,
     rows: TypeRows,
+}
+
+/// How much of a batch was added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pushed {
+    All,
+    /// The events before this one, whose type is not known.
+    Until(usize),
 }
 
 /// The rows of one table, taken from a run.
@@ -45,73 +61,95 @@ impl Run {
             date,
             last: Position(0),
             events: with_events.then(EventRows::default),
-            types: HashMap::new(),
+            types: Vec::new(),
+            known: HashMap::new(),
             catalog,
         }
     }
 
     /// Whether it knows what to do with a type.
     pub(super) fn knows(&self, event_type: &str) -> bool {
-        self.types.contains_key(event_type)
+        self.known.contains_key(event_type)
     }
 
     /// Says what to do with a type: which columns its table has and up to where it has rows; or
     /// that it has no table.
     pub(super) fn learn(&mut self, event_type: &str, table: Option<(Position, &Shape)>) {
-        let of_type = table.map(|(has, shape)| OfType {
+        let rows = table.map(|(has, shape)| Rows {
             has,
             rows: TypeRows::new(event_type, shape, self.catalog.clone()),
         });
-        self.types.insert(event_type.to_owned(), of_type);
+        self.known.insert(event_type.to_owned(), self.types.len());
+        self.types.push(OfType {
+            name: event_type.to_owned(),
+            rows,
+        });
     }
 
-    /// Adds the events of a ledger entry, whose types are all known. Takes a while: off the
-    /// runtime's threads.
-    pub(super) fn push(&mut self, batch: &Batch) -> Result<()> {
-        for event in batch.iter() {
+    /// Adds the events of a batch, from one of them on, up to the first of a type that is not
+    /// known. Takes a while: off the runtime's threads.
+    pub(super) fn push(&mut self, batch: &Batch, from: usize) -> Result<Pushed> {
+        let mut of_last = 0;
+        for (at, event) in batch.iter().enumerate().skip(from) {
             let event = event?;
-            if let Some(events) = &mut self.events {
-                events.push(&event)?;
+            let name = event.header.event_type;
+            // The archive keeps types together.
+            if self.types.get(of_last).is_none_or(|last| last.name != name) {
+                let Some(&known) = self.known.get(name) else {
+                    return Ok(Pushed::Until(at));
+                };
+                of_last = known;
             }
-            let of_type = self.types.get_mut(event.header.event_type);
-            if let Some(Some(of_type)) = of_type
+            let envelope = Envelope::of(&event);
+            if let Some(events) = &mut self.events {
+                events.push(&envelope)?;
+            }
+            if let Some(of_type) = &mut self.types[of_last].rows
                 && event.location.position > of_type.has
             {
-                of_type.rows.push(&event)?;
+                of_type.rows.push(&envelope)?;
             }
         }
         self.last = batch.position();
-        Ok(())
+        Ok(Pushed::All)
     }
 
     /// Rows in its largest table.
     pub(super) fn rows(&self) -> usize {
-        let typed = self.types.values().flatten().map(|t| t.rows.len()).sum();
+        let typed = self.typed().map(TypeRows::len).sum();
         self.events.as_ref().map_or(typed, EventRows::len)
     }
 
     /// Memory it takes, about.
     pub(super) fn bytes(&self) -> usize {
-        let typed: usize = self.types.values().flatten().map(|t| t.rows.bytes()).sum();
+        let typed: usize = self.typed().map(TypeRows::bytes).sum();
         typed + self.events.as_ref().map_or(0, EventRows::bytes)
     }
 
-    /// Takes the rows, table by table, that of all events last.
-    pub(super) fn take(self) -> impl Iterator<Item = Taken> {
-        let types: BTreeMap<String, OfType> = self
-            .types
-            .into_iter()
-            .filter_map(|(name, of_type)| Some((name, of_type.filter(|t| !t.rows.is_empty())?)))
-            .collect();
-        let types = types.into_iter().map(|(name, mut of_type)| Taken {
-            table: TableName::Type(name),
-            rows: of_type.rows.finish(),
-        });
+    /// Takes the rows, table by table, that of all events first.
+    pub(super) fn take(mut self) -> impl Iterator<Item = Taken> {
         let events = self.events.filter(|rows| !rows.is_empty());
-        types.chain(events.map(|mut rows| Taken {
+        let events = events.map(|mut rows| Taken {
             table: TableName::Events,
             rows: rows.finish(),
-        }))
+        });
+        self.types.sort_by(|a, b| a.name.cmp(&b.name));
+        let types = self.types.into_iter().filter_map(|of_type| {
+            let mut rows = of_type.rows?.rows;
+            (!rows.is_empty()).then(|| Taken {
+                table: TableName::Type(of_type.name),
+                rows: rows.finish(),
+            })
+        });
+        events.into_iter().chain(types)
+    }
+
+    fn typed(&self) -> impl Iterator<Item = &TypeRows> {
+        let rows = self
+            .types
+            .iter()
+            .filter_map(|of_type| of_type.rows.as_ref());
+        rows.map(|rows| &rows.rows)
     }
 }
 

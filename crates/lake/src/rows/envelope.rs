@@ -1,12 +1,10 @@
 //! The columns that every table has: where an event lies, what it is, whom it is about, when.
 
+use super::attributes::{Attribute, Envelope};
 use super::{
     ARCHIVED_AT, ENTITY_VERSION, ID, ORDINAL, POSITION, SOURCE, SUBJECT, TIME, column, decimal,
     timestamp,
 };
-use annals_archive::reader::EventRef;
-use annals_core::header::{Value, attributes};
-use annals_core::{attribute, header};
 use arrow_array::ArrayRef;
 use arrow_array::builder::{
     Decimal128Builder, Int32Builder, Int64Builder, StringBuilder, TimestampMicrosecondBuilder,
@@ -54,7 +52,8 @@ impl EnvelopeColumns {
         ]
     }
 
-    pub(super) fn push(&mut self, event: &EventRef<'_>, entity_version: Option<u64>) {
+    pub(super) fn push(&mut self, envelope: &Envelope<'_>) {
+        let event = envelope.event;
         self.position
             .append_value(event.location.position.0.cast_signed());
         // At most 2^24 records to an entry.
@@ -66,8 +65,8 @@ impl EnvelopeColumns {
         self.subject.append_option(event.header.subject);
         self.time
             .append_option(event.header.time.map(|t| t.as_microsecond()));
-        self.entity_version
-            .append_option(entity_version.map(i128::from));
+        let version = envelope.number(Attribute::EntityVersion);
+        self.entity_version.append_option(version.map(i128::from));
     }
 
     pub(super) fn finish(&mut self) -> Vec<ArrayRef> {
@@ -85,29 +84,4 @@ impl EnvelopeColumns {
 
     /// Bytes a row takes beside its text.
     pub(super) const ROW_BYTES: usize = 64;
-}
-
-/// The version of the entity that an envelope states, where it is a decimal number.
-pub(super) fn entity_version(event: &[u8]) -> Option<u64> {
-    header::attribute_text(event, attribute::ENTITY_VERSION)?
-        .parse()
-        .ok()
-}
-
-/// The attributes that are no columns, by name; of one given several times the last.
-pub(super) fn other_attributes<'a>(
-    event: &'a [u8],
-    columns: &[&str],
-    found: &mut Vec<(&'a [u8], Value<'a>)>,
-) {
-    found.clear();
-    found.extend(
-        attributes(event)
-            .filter(|(name, _)| !columns.iter().any(|column| column.as_bytes() == *name)),
-    );
-    // A stable sort: of the same name, the last given stays last.
-    found.sort_by_key(|(name, _)| *name);
-    found.reverse();
-    found.dedup_by_key(|(name, _)| *name);
-    found.reverse();
 }

@@ -1,6 +1,7 @@
 //! [`EventRows`]: the table of all events.
 
-use super::envelope::{EnvelopeColumns, other_attributes};
+use super::attributes::{Attribute, Envelope};
+use super::envelope::EnvelopeColumns;
 use super::{PAYLOAD_JSON, TYPE, column, decimal, timestamp};
 use annals_archive::reader::EventRef;
 use annals_core::header::{Data, Value, timestamp as instant};
@@ -16,23 +17,15 @@ use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
 /// Attributes that have a text column, in the columns' order.
-const TEXTS: [&str; 8] = [
-    attribute::DATA_CONTENT_TYPE,
-    attribute::DATA_SCHEMA,
-    attribute::PARTITION_KEY,
-    attribute::CORRELATION_ID,
-    attribute::CAUSATION_ID,
-    attribute::TRACE_PARENT,
-    attribute::TRACE_STATE,
-    attribute::PRODUCER_ID,
-];
-/// Attributes that have a column of another type.
-const OTHERS: [&str; 5] = [
-    attribute::TIME,
-    attribute::SUBJECT,
-    attribute::RECORDED_TIME,
-    attribute::PRODUCER_SEQ,
-    attribute::ENTITY_VERSION,
+const TEXTS: [(&str, Attribute); 8] = [
+    (attribute::DATA_CONTENT_TYPE, Attribute::DataContentType),
+    (attribute::DATA_SCHEMA, Attribute::DataSchema),
+    (attribute::PARTITION_KEY, Attribute::PartitionKey),
+    (attribute::CORRELATION_ID, Attribute::CorrelationId),
+    (attribute::CAUSATION_ID, Attribute::CausationId),
+    (attribute::TRACE_PARENT, Attribute::TraceParent),
+    (attribute::TRACE_STATE, Attribute::TraceState),
+    (attribute::PRODUCER_ID, Attribute::ProducerId),
 ];
 const EXTENSIONS: &str = "extensions";
 const UNDECODABLE: &str = "undecodable";
@@ -41,7 +34,7 @@ const PAYLOAD_BYTES: &str = "payload_bytes";
 static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
     let mut fields = EnvelopeColumns::fields();
     fields.push(column(TYPE, DataType::Utf8));
-    fields.extend(TEXTS.map(|name| column(name, DataType::Utf8)));
+    fields.extend(TEXTS.map(|(name, _)| column(name, DataType::Utf8)));
     fields.push(column(attribute::PRODUCER_SEQ, decimal()));
     fields.push(column(attribute::RECORDED_TIME, timestamp()));
     fields.push(column(EXTENSIONS, DataType::Map(entries(), false)));
@@ -63,7 +56,6 @@ pub struct EventRows {
     undecodable: StringBuilder,
     payload_bytes: Int64Builder,
     payload_json: StringBuilder,
-    known: Vec<&'static str>,
     rows: usize,
     bytes: usize,
 }
@@ -85,7 +77,6 @@ impl Default for EventRows {
             undecodable: StringBuilder::new(),
             payload_bytes: Int64Builder::new(),
             payload_json: StringBuilder::new(),
-            known: TEXTS.into_iter().chain(OTHERS).collect(),
             rows: 0,
             bytes: 0,
         }
@@ -99,36 +90,23 @@ impl EventRows {
     }
 
     /// Adds an event.
-    pub fn push(&mut self, event: &EventRef<'_>) -> Result<()> {
-        let mut others = Vec::new();
-        other_attributes(event.event, &[], &mut others);
-        let text_of = |name: &str| {
-            let found = others.binary_search_by_key(&name.as_bytes(), |(name, _)| name);
-            found.ok().map(|at| others[at].1)
-        };
-        let number = |name| match text_of(name) {
-            Some(Value::Text(text)) => std::str::from_utf8(text).ok()?.parse::<u64>().ok(),
-            _ => None,
-        };
-        self.envelope.push(event, number(attribute::ENTITY_VERSION));
+    pub fn push(&mut self, envelope: &Envelope<'_>) -> Result<()> {
+        let event = envelope.event;
+        self.envelope.push(envelope);
         self.event_type.append_value(event.header.event_type);
-        for (name, column) in TEXTS.iter().zip(&mut self.texts) {
-            match text_of(name) {
+        for ((_, attribute), column) in TEXTS.iter().zip(&mut self.texts) {
+            match envelope.value(*attribute) {
                 Some(value) => column.append_value(&*text(value)),
                 None => column.append_null(),
             }
         }
+        let producer_seq = envelope.number(Attribute::ProducerSeq);
         self.producer_seq
-            .append_option(number(attribute::PRODUCER_SEQ).map(i128::from));
-        self.recorded_time.append_option(
-            text_of(attribute::RECORDED_TIME)
-                .and_then(time)
-                .map(|t| t.as_microsecond()),
-        );
-        for (name, value) in &others {
-            if self.known.iter().any(|known| known.as_bytes() == *name) {
-                continue;
-            }
+            .append_option(producer_seq.map(i128::from));
+        let recorded = envelope.value(Attribute::RecordedTime).and_then(time);
+        self.recorded_time
+            .append_option(recorded.map(|t| t.as_microsecond()));
+        for (name, value) in envelope.others() {
             self.extensions
                 .keys()
                 .append_value(String::from_utf8_lossy(name));

@@ -1,15 +1,17 @@
 //! Events as rows. docs/formats/lake.md.
 //!
 //! ```text
-//!  EventRef ──► EventRows ──► the table of all events: envelope, place, JSON payload
+//!  Envelope ──► EventRows ──► the table of all events: envelope, place, JSON payload
 //!           └─► TypeRows  ──► a type's table: who and when, and the payload's columns
 //! ```
 
+mod attributes;
 mod envelope;
 mod events;
 mod multiset;
 mod typed;
 
+pub use attributes::Envelope;
 pub use events::EventRows;
 pub use multiset::RowsHash;
 pub use typed::TypeRows;

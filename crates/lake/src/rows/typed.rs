@@ -1,6 +1,7 @@
 //! [`TypeRows`]: the table of one type.
 
-use super::envelope::{EnvelopeColumns, entity_version};
+use super::attributes::Envelope;
+use super::envelope::EnvelopeColumns;
 use super::events::is_json;
 use super::{DECODE_ERROR, PAYLOAD, column};
 use annals_archive::reader::EventRef;
@@ -60,7 +61,8 @@ impl TypeRows {
     }
 
     /// Adds an event of the type. On an error nothing was added: a column is full.
-    pub fn push(&mut self, event: &EventRef<'_>) -> Result<()> {
+    pub fn push(&mut self, envelope: &Envelope<'_>) -> Result<()> {
+        let event = envelope.event;
         match self.push_payload(event) {
             Ok(()) => self.decode_error.append_null(),
             Err(error) if error.kind() == ErrorKind::Invalid => {
@@ -69,7 +71,7 @@ impl TypeRows {
             }
             Err(error) => return Err(error),
         }
-        self.envelope.push(event, entity_version(event.event));
+        self.envelope.push(envelope);
         self.rows += 1;
         self.bytes += event.event.len() + EnvelopeColumns::ROW_BYTES;
         Ok(())

@@ -141,7 +141,7 @@ fn stats_of(bytes: Bytes, date: Date) -> FileStats {
     let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).unwrap();
     let rows: Vec<RecordBatch> = reader.build().unwrap().map(|b| b.unwrap()).collect();
     let rows = concat_batches(&rows[0].schema(), &rows).unwrap();
-    encode(&rows, date).unwrap().stats
+    encode(rows, date).unwrap().stats
 }
 
 /// Whether an error tells of damage, or of a file that is not there.

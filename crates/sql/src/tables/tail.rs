@@ -10,7 +10,7 @@ use annals_columns::Shape;
 use annals_core::schema::Catalog;
 use annals_core::{Error, ErrorKind, EventSet, Result, Selection, TypePattern};
 use annals_lake::layout::Date;
-use annals_lake::rows::{ARCHIVED_AT, EventRows, TypeRows};
+use annals_lake::rows::{ARCHIVED_AT, Envelope, EventRows, TypeRows};
 use datafusion::arrow::array::{AsArray, Date32Array, RecordBatch};
 use datafusion::arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
 use datafusion::common::DataFusionError;
@@ -162,7 +162,7 @@ impl Tail {
     }
 }
 
-/// The rows of a tail, made as they are asked for: memory for those of one batch of the archive.
+/// The rows of a tail, made as they are asked for: memory for those of some MiB of the archive.
 #[derive(Debug)]
 struct TailStream {
     tail: Tail,
@@ -223,6 +223,7 @@ impl Reading {
                         from_position: span.from,
                         to_position: Some(span.until),
                         on_damage: OnDamage::Report,
+                        in_pieces: true,
                         ..ReadOptions::default()
                     };
                     let selection = self.tail.selection(self.events.as_ref())?;
@@ -273,8 +274,10 @@ impl Rows {
                 continue;
             }
             match &mut self {
-                Self::Events(rows) => rows.push(&event)?,
-                Self::Type(name, rows) if event.header.event_type == name => rows.push(&event)?,
+                Self::Events(rows) => rows.push(&Envelope::of(&event))?,
+                Self::Type(name, rows) if event.header.event_type == name => {
+                    rows.push(&Envelope::of(&event))?;
+                }
                 Self::Type(..) => {}
             }
         }
