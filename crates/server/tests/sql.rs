@@ -179,6 +179,51 @@ fn an_answer_that_fails_at_its_first_row_says_why_every_time() {
 }
 
 #[test]
+fn a_message_in_a_map_that_has_grown_a_field_is_read_from_before_and_after() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = &dir.path().join("data");
+    let server = Server::start(data, &["--seal-after", "1h", "--convert-after", "1h"]);
+    let push = |home: &str| {
+        let text = format!(
+            "syntax = \"proto3\"; package moving.v1; message Home {{ {home} }} \
+             message Moved {{ string name = 1; map<string, Home> homes = 2; }}"
+        );
+        let path = dir.path().join("moved.proto");
+        std::fs::write(&path, text).unwrap();
+        expect(0, data, &["schema", "push", path.to_str().unwrap()]);
+    };
+    let publish = |id: &str, event: &str| {
+        expect(
+            0,
+            data,
+            &["publish", "moving.v1.Moved", "--id", id, "-d", event],
+        );
+        expect(0, data, &["archive", "seal"]);
+        expect(0, data, &["lake", "convert"]);
+    };
+    push("string country = 1;");
+    publish("a", r#"{"name":"x","homes":{"k":{"country":"SE"}}}"#);
+    push("string country = 1; string city = 2;");
+    publish(
+        "b",
+        r#"{"name":"y","homes":{"k":{"country":"NO","city":"Oslo"}}}"#,
+    );
+    let names = "SELECT id, payload.name AS name FROM moving.v1.Moved ORDER BY id";
+    let expected = [
+        value!({"id": "a", "name": "x"}),
+        value!({"id": "b", "name": "y"}),
+    ];
+    assert_eq!(ask(data, names), expected);
+    let homes = "SELECT payload.homes AS homes FROM moving.v1.Moved ORDER BY id";
+    let expected = [
+        value!({"homes": {"k": {"country": "SE", "city": null}}}),
+        value!({"homes": {"k": {"country": "NO", "city": "Oslo"}}}),
+    ];
+    assert_eq!(ask(data, homes), expected);
+    assert!(server.terminate().success());
+}
+
+#[test]
 fn the_ten_questions_of_the_guide_have_answers() {
     let page = std::fs::read_to_string(root().join("docs/guide/asking-history.md")).unwrap();
     let questions: Vec<&str> = page

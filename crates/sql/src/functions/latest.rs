@@ -77,6 +77,7 @@ fn newest(name: &str, table: &Arc<dyn TableProvider>) -> Result<Arc<dyn TablePro
         .join_with_expr_keys(
             rows,
             JoinType::Inner,
+            // A key is one row's alone; a filter of the subject finds its way to both sides.
             (
                 vec![of_newest(SUBJECT), ident(KEY_OF_NEWEST)],
                 vec![of_table(SUBJECT), ident(KEY)],

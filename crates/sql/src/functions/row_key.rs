@@ -1,8 +1,18 @@
-//! What orders the rows of a table by newness, as bytes: the greatest is the newest row's, and no
+//! What orders the rows of a table by newness, as a number: the greatest is the newest row's, and no
 //! other row's.
+//!
+//! ```text
+//!  bit 224   223..160         159     158..95   94..32     31..0
+//!  version?  entityversion    time?   time      position   ordinal
+//! ```
+//!
+//! A number of 256 bits: the engine keeps the greatest of such numbers side by side, and of bytes
+//! each in an allocation of its own.
 
-use datafusion::arrow::array::{Array, AsArray, BinaryBuilder};
-use datafusion::arrow::datatypes::{DataType, Int64Type, UInt64Type};
+use datafusion::arrow::array::{Array, AsArray, Decimal256Array, Int64Array};
+use datafusion::arrow::datatypes::{
+    DECIMAL256_MAX_PRECISION, DataType, Int64Type, UInt64Type, i256,
+};
 use datafusion::common::Result;
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
@@ -13,8 +23,7 @@ use std::sync::Arc;
 /// The columns it is made of, in this order: an entity's version, none before all others; the time;
 /// the place in the archive, which is one row's alone.
 pub(super) const COLUMNS: [&str; 4] = ["entityversion", "time", "position", "ordinal"];
-/// A mark and 8 bytes for each, big end first.
-const KEY_BYTES: usize = 36;
+const KEY: DataType = DataType::Decimal256(DECIMAL256_MAX_PRECISION, 0);
 
 /// The key of each row.
 pub(super) fn row_key() -> Expr {
@@ -51,7 +60,7 @@ impl ScalarUDFImpl for RowKey {
     }
 
     fn return_type(&self, _: &[DataType]) -> Result<DataType> {
-        Ok(DataType::Binary)
+        Ok(KEY)
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
@@ -60,35 +69,62 @@ impl ScalarUDFImpl for RowKey {
         let columns: Vec<_> = columns.collect::<Result<_>>()?;
         let version = columns[0].as_primitive::<UInt64Type>();
         let [time, position, ordinal] = [1, 2, 3].map(|at| columns[at].as_primitive::<Int64Type>());
-        let mut keys = BinaryBuilder::with_capacity(rows, rows * KEY_BYTES);
-        let mut key = [0; KEY_BYTES];
-        for row in 0..rows {
-            put(
-                &mut key,
-                0,
+        let keys = (0..rows).map(|row| {
+            let number = |column: &Int64Array| column.is_valid(row).then(|| column.value(row));
+            key(
                 version.is_valid(row).then(|| version.value(row)),
-            );
-            for (at, column) in (1..).zip([time, position, ordinal]) {
-                put(
-                    &mut key,
-                    at,
-                    column.is_valid(row).then(|| ordered(column.value(row))),
-                );
-            }
-            keys.append_value(key);
-        }
-        Ok(ColumnarValue::Array(Arc::new(keys.finish())))
+                number(time),
+                number(position).unwrap_or(0),
+                number(ordinal).unwrap_or(0),
+            )
+        });
+        let keys = Decimal256Array::from_iter_values(keys).with_data_type(KEY);
+        Ok(ColumnarValue::Array(Arc::new(keys)))
     }
 }
 
 /// None comes before all others.
-fn put(key: &mut [u8; KEY_BYTES], at: usize, value: Option<u64>) {
-    let part = &mut key[at * 9..(at + 1) * 9];
-    part[0] = u8::from(value.is_some());
-    part[1..].copy_from_slice(&value.unwrap_or(0).to_be_bytes());
+fn key(version: Option<u64>, time: Option<i64>, position: i64, ordinal: i64) -> i256 {
+    let marked = |value: Option<u64>| {
+        let mark = u128::from(value.is_some()) << 64;
+        mark | u128::from(value.unwrap_or(0))
+    };
+    let time = marked(time.map(ordered));
+    // Neither is negative, and there are at most 2^24 ordinals.
+    let place = u128::from(position.cast_unsigned()) << 32 | u128::from(ordinal as u32);
+    let high = marked(version) << 32 | time >> 33;
+    let low = time << 95 | place;
+    i256::from_parts(low, high.cast_signed())
 }
 
 /// In the order of the signed numbers.
 fn ordered(value: i64) -> u64 {
     value.cast_unsigned() ^ (1 << 63)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_in_the_order_of_version_time_and_place() {
+        let values = |most: i64| [0, 1, most / 2, most - 1, most];
+        let mut keys = Vec::new();
+        for version in [None, Some(0), Some(1), Some(u64::MAX >> 1), Some(u64::MAX)] {
+            for time in [
+                None,
+                Some(i64::MIN),
+                Some(-1),
+                Some(0),
+                Some(1),
+                Some(i64::MAX),
+            ] {
+                for position in values(i64::MAX) {
+                    keys.extend(values(u32::MAX.into()).map(|o| key(version, time, position, o)));
+                }
+            }
+        }
+        assert!(keys.iter().all(|key| *key >= i256::ZERO));
+        assert!(keys.is_sorted_by(|a, b| a < b));
+    }
 }

@@ -9,10 +9,13 @@
 
 mod counted;
 mod counting;
+mod grown;
 mod history;
+mod known;
 mod lookup;
 mod provider;
 mod prune;
+mod readers;
 mod tail;
 
 pub(crate) use counted::KnownCounts;

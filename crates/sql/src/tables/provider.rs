@@ -5,13 +5,16 @@
 
 use super::counted::RowCounts;
 use super::counting::CountingStore;
+use super::grown::GrownMaps;
+use super::known::statistics_of;
 use super::lookup::Places;
 use super::prune::prune;
+use super::readers::IndexedReaders;
 use super::tail::Tail;
 use crate::history::ScanCounters;
 use annals_archive::Position;
 use annals_lake::layout::DATE;
-use annals_lake::rows::POSITION;
+use annals_lake::rows::{POSITION, TIME};
 use annals_lake::table::DataFile;
 use annals_lake::{BucketStore, Converted};
 use async_trait::async_trait;
@@ -22,7 +25,6 @@ use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{DataFusionError, Result, ScalarValue, Statistics, ToDFSchema};
 use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::execution::object_store::ObjectStoreUrl;
@@ -36,6 +38,7 @@ use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::streaming::StreamingTableExec;
 use datafusion::physical_plan::union::UnionExec;
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 /// The address of the bucket's store within the engine.
@@ -119,7 +122,7 @@ impl HistoryTable {
             counters: self.counters.clone(),
         });
         let cache = runtime.cache_manager.get_file_metadata_cache();
-        let readers = Arc::new(CachedParquetFileReaderFactory::new(counted, cache));
+        let readers = Arc::new(IndexedReaders::new(counted, cache));
         let table_schema = TableSchema::builder(self.file_schema.clone())
             .with_table_partition_cols(vec![date_field()])
             .build();
@@ -131,12 +134,18 @@ impl HistoryTable {
             source = source.with_predicate(predicate);
         }
         let statistics = self.statistics_of(&files);
-        let groups = groups_of(converted, files, state.config().target_partitions())?;
+        let groups = groups_of(
+            converted,
+            files,
+            &self.file_schema,
+            state.config().target_partitions(),
+        )?;
         let config = FileScanConfigBuilder::new(address, Arc::new(source))
             .with_file_groups(groups)
             .with_statistics(statistics)
             .with_projection_indices(projection.cloned())?
             .with_limit(limit)
+            .with_expr_adapter(Some(Arc::new(GrownMaps)))
             .build();
         Ok(Some(DataSourceExec::from_data_source(config)))
     }
@@ -241,19 +250,19 @@ fn date_field() -> Arc<Field> {
     Arc::new(Field::new(DATE, DataType::Date32, true))
 }
 
-/// Files in as many groups of about the same length as are read at a time.
+/// Files in as many groups as are read at a time, the newest first: who asks for the newest rows
+/// need not read the others.
 fn groups_of(
     converted: &Converted,
     mut files: Vec<DataFile>,
+    schema: &SchemaRef,
     groups: usize,
 ) -> Result<Vec<FileGroup>> {
-    files.sort_by(|a, b| b.len.cmp(&a.len).then_with(|| a.path.cmp(&b.path)));
+    let newest = |file: &DataFile| file.stats.times(TIME).map(|(_, max)| max);
+    files.sort_by_cached_key(|file| (Reverse(newest(file)), file.path.clone()));
     let groups = groups.clamp(1, files.len());
-    let mut lens = vec![0; groups];
     let mut grouped: Vec<Vec<PartitionedFile>> = vec![Vec::new(); groups];
-    for file in files {
-        let shortest = (0..groups).min_by_key(|&g| lens[g]).unwrap_or(0);
-        lens[shortest] += file.len;
+    for (at, file) in files.into_iter().enumerate() {
         let name = format!("{}/{}", converted.table.folder(), file.path);
         let location = Path::parse(name)?;
         let mut partitioned = PartitionedFile::new_from_meta(ObjectMeta {
@@ -264,7 +273,8 @@ fn groups_of(
             version: None,
         });
         partitioned.partition_values = vec![ScalarValue::Date32(Some(file.date.0))];
-        grouped[shortest].push(partitioned);
+        grouped[at % groups]
+            .push(partitioned.with_statistics(Arc::new(statistics_of(&file, schema))));
     }
     Ok(grouped.into_iter().map(FileGroup::new).collect())
 }
