@@ -1,6 +1,7 @@
 //! Distinct events of about 330 bytes with realistic entropy, and nothing else, from a seed.
 
 use annals_core::{Event, EventBuilder, Timestamp, attribute};
+use std::collections::HashMap;
 
 /// The eight types, in equal shares.
 pub(crate) const TYPES: [&str; 8] = [
@@ -49,6 +50,10 @@ const FIELDS: &str = "string subject = 1; string customer = 2; fixed64 amount = 
 pub(crate) struct Generator {
     state: u64,
     n: u64,
+    /// Where it started: names its producers.
+    started: u64,
+    /// Events of each producer so far, by service.
+    sequences: HashMap<&'static str, u64>,
 }
 
 impl Generator {
@@ -57,6 +62,8 @@ impl Generator {
         Self {
             state: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
             n: 0,
+            started: 0,
+            sequences: HashMap::new(),
         }
     }
 
@@ -64,6 +71,7 @@ impl Generator {
     pub(crate) fn after(seed: u64, n: u64) -> Self {
         Self {
             n,
+            started: n,
             ..Self::new(seed)
         }
     }
@@ -79,6 +87,11 @@ impl Generator {
         let random = self.random();
         let event_type = TYPES[(random % 8) as usize];
         let service = event_type.split('.').next().expect("types have dots");
+        // Dense, as a producer's are; one that goes on is another incarnation.
+        let sequence = self.sequences.entry(service).or_default();
+        *sequence += 1;
+        let sequence = *sequence;
+        let producer = format!("p-{service}-{}", self.started);
         let subject = format!("o-{}", self.random() % 1_000_000);
         let time = Timestamp::from_microsecond(1_760_000_000_000_000 + self.n as i64 * 173)
             .expect("in range");
@@ -93,8 +106,8 @@ impl Generator {
         let payload = self.payload(&subject);
         EventBuilder::new(event_type, format!("/{service}"), id)
             .and_then(|b| b.time(time).subject(&subject))
-            .and_then(|b| b.attribute(attribute::PRODUCER_ID, format!("p-{service}")))
-            .and_then(|b| b.attribute(attribute::PRODUCER_SEQ, self.n.to_string()))
+            .and_then(|b| b.attribute(attribute::PRODUCER_ID, producer))
+            .and_then(|b| b.attribute(attribute::PRODUCER_SEQ, sequence.to_string()))
             .and_then(|b| b.protobuf(payload).build())
             .expect("a generated event is valid")
     }

@@ -36,6 +36,8 @@ use anyhow::{Result, bail};
 use std::path::{Path, PathBuf};
 
 fn main() -> Result<()> {
+    // As `annals` does.
+    annals_core::system::share_allocator_arenas();
     let args: Vec<String> = std::env::args().skip(1).collect();
     // In processes of their own, whose CPU and memory can be told from that of the rest.
     if let [verb, dir] = &args[..] {
