@@ -26,8 +26,9 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use object_store_13::ObjectStore;
 use object_store_13::path::Path;
 use object_store_13::prefix::PrefixStore;
+use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use url::Url;
 
 /// What a commit says of the one before it: the BLAKE3 of its bytes, in hex. Delta itself would take
@@ -48,6 +49,14 @@ pub struct Table {
     log: LogStoreRef,
     /// Absent while the table does not exist.
     state: Option<DeltaTableState>,
+    read: Arc<Read>,
+}
+
+/// What was read of a version, once for all that is asked of it. Clones of a table share it.
+#[derive(Default)]
+struct Read {
+    files: OnceLock<Arc<[DataFile]>>,
+    marks: Mutex<HashMap<String, Option<u64>>>,
 }
 
 /// A data file of a table.
@@ -99,6 +108,7 @@ impl Table {
             folder,
             bucket,
             state: None,
+            read: Arc::default(),
         };
         table.refresh().await?;
         Ok(table)
@@ -137,6 +147,9 @@ impl Table {
             let updated = state.update(&self.log, None).await;
             updated.map_err(|e| damaged(&self.name, e))?;
             let now = state.version();
+            if now != known {
+                self.read = Arc::default();
+            }
             // One that is not there yet, or not vouched for yet, was not needed.
             if let Some(checkpoint) = checkpoint_until(now).filter(|version| *version > known)
                 && self.is_vouched_for(checkpoint).await? == Some(false)
@@ -159,11 +172,20 @@ impl Table {
         let state = table.snapshot().map_err(|e| damaged(&self.name, e))?;
         self.check_chain(first, state.version()).await?;
         self.state = Some(state.clone());
+        self.read = Arc::default();
         Ok(())
     }
 
     /// Its files, in no particular order.
-    pub fn files(&self) -> Result<Vec<DataFile>> {
+    pub fn files(&self) -> Result<Arc<[DataFile]>> {
+        if let Some(files) = self.read.files.get() {
+            return Ok(files.clone());
+        }
+        let files: Arc<[DataFile]> = self.read_files()?.into();
+        Ok(self.read.files.get_or_init(|| files).clone())
+    }
+
+    fn read_files(&self) -> Result<Vec<DataFile>> {
         let Some(state) = &self.state else {
             return Ok(Vec::new());
         };
@@ -197,9 +219,15 @@ impl Table {
         let Some(state) = &self.state else {
             return Ok(None);
         };
+        if let Some(mark) = self.read.marks.lock().get(name) {
+            return Ok(*mark);
+        }
+        // Walks the log, back to the last checkpoint where need be.
         let mark = state.transaction_version(&*self.log, name).await;
         let mark = mark.map_err(|e| damaged(&self.name, e))?;
-        Ok(mark.and_then(|mark| u64::try_from(mark).ok()))
+        let mark = mark.and_then(|mark| u64::try_from(mark).ok());
+        self.read.marks.lock().insert(name.to_owned(), mark);
+        Ok(mark)
     }
 
     /// Uploads a file; it is part of the table once it is added.
@@ -304,6 +332,7 @@ impl Table {
         let state = committed.snapshot();
         let version = state.version();
         self.state = Some(state);
+        self.read = Arc::default();
         if checkpoint_until(version) == Some(version) {
             self.vouch_for_checkpoint(version).await;
         }

@@ -33,7 +33,7 @@ impl Converter {
         let (mut table, _) = self.opened(name).await?;
         let files = table.files()?;
         mended.files = files.len() as u64;
-        let found: Vec<_> = stream::iter(files)
+        let found: Vec<_> = stream::iter(files.to_vec())
             .map(|file| check(table.clone(), file))
             .buffer_unordered(FILES_AT_ONCE)
             .try_collect()

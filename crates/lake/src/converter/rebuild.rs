@@ -59,8 +59,9 @@ impl Converter {
     /// Makes days of a table anew, in one change: readers see all of the old or all of the new.
     pub async fn rebuild(&mut self, name: &TableName, days: Days) -> Result<Rebuilt> {
         let (table, until) = self.opened(name).await?;
-        let removed = table.files()?.into_iter();
-        let removed: Vec<DataFile> = removed.filter(|f| days.contains(f.date)).collect();
+        let files = table.files()?;
+        let removed = files.iter().filter(|f| days.contains(f.date));
+        let removed: Vec<DataFile> = removed.cloned().collect();
         let mut rebuilt = Rebuilt {
             hash_before: match table.rows_hash(&removed).await {
                 Err(error) if error.kind() == ErrorKind::Unavailable => return Err(error),

@@ -115,7 +115,7 @@ async fn read(world: &World, name: &TableName) -> Result<Read> {
     let lake = Lake::new(world.bucket.clone(), BUS);
     let converted = lake.table(name).await?;
     let mut false_files = Vec::new();
-    for file in converted.table.files()? {
+    for file in converted.table.files()?.iter() {
         let object = format!("{}/{}", converted.table.folder(), file.path);
         let bytes = world.bucket.get(&object).await?;
         let mut known = KNOWN.lock().await;
@@ -123,7 +123,7 @@ async fn read(world: &World, name: &TableName) -> Result<Read> {
             .entry(file.path.clone())
             .or_insert_with(|| stats_of(bytes, file.date));
         if *truth != file.stats {
-            false_files.push(file.path);
+            false_files.push(file.path.clone());
         }
     }
     Ok(Read {

@@ -155,7 +155,7 @@ impl World {
 
     pub async fn batches(&self, table: &Table) -> Vec<RecordBatch> {
         let mut batches = Vec::new();
-        for file in table.files().unwrap() {
+        for file in table.files().unwrap().iter() {
             let name = format!("{}/{}", table.folder(), file.path);
             let bytes = self.bucket.get(&name).await.unwrap();
             assert_eq!(bytes.len() as u64, file.len);

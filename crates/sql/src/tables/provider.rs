@@ -94,8 +94,8 @@ impl HistoryTable {
         };
         let files = converted.table.files().map_err(external)?;
         match predicate {
-            Some(predicate) => prune(files, predicate, &self.schema),
-            None => Ok(files),
+            Some(predicate) => prune(&files, predicate, &self.schema),
+            None => Ok(files.to_vec()),
         }
     }
 

@@ -17,16 +17,16 @@ use std::sync::Arc;
 
 /// The files that can hold rows for which the predicate is true.
 pub(super) fn prune(
-    files: Vec<DataFile>,
+    files: &[DataFile],
     predicate: &Arc<dyn PhysicalExpr>,
     schema: &SchemaRef,
 ) -> Result<Vec<DataFile>> {
     let predicate = PruningPredicateBuilder::new()
         .with_file_schema(schema.clone())
         .try_build(predicate.clone())?;
-    let keep = predicate.prune(&Known(&files))?;
-    let kept = files.into_iter().zip(keep).filter(|(_, keep)| *keep);
-    Ok(kept.map(|(file, _)| file).collect())
+    let keep = predicate.prune(&Known(files))?;
+    let kept = files.iter().zip(keep).filter(|(_, keep)| *keep);
+    Ok(kept.map(|(file, _)| file.clone()).collect())
 }
 
 /// What is known of files.
